@@ -1,0 +1,1 @@
+"""Hearth: federated learning for home appliances that anyone can check afterwards."""

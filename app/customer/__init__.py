@@ -1,0 +1,1 @@
+"""One customer: a phone, its MEC server, its wallet."""

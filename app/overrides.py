@@ -1,0 +1,153 @@
+"""What users type, ``key=value`` in Hydra's grammar, checked against conf/ before Hydra composes it."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import itertools
+import math
+import os
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.protocol.errors import ConfigError
+from app.typed import unknown
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+CONF = Path(os.path.abspath(__file__)).parent.parent / "conf"  # the same place in a checkout, a wheel and an app bundle
+MOST_JOBS = 10_000
+"""So many jobs a sweep may have: more is a slip of the hand."""
+_GRAMMAR = "key=value; text with special characters in quotes within the shell's: key='\"a, b\"'"
+
+
+@functools.cache
+def groups() -> dict[str, tuple[str, ...]]:
+    """Return the groups of conf/ in alphabetical order, each with the names of its choices."""
+    found = {}
+    for folder in sorted(CONF.iterdir()):
+        choices = tuple(sorted(path.stem for path in folder.glob("*.yaml"))) if folder.is_dir() else ()
+        if choices:
+            found[folder.name] = choices
+    return found
+
+
+def check(overrides: Iterable[str], keys: Collection[str]) -> list[str]:
+    """Return the overrides of one run in the form that Hydra composes, each key once.
+
+    Parameters
+    ----------
+    overrides : iterable of str
+        What the user typed, such as ``data=digits`` or ``privacy.epsilon=4``. A leading ``+`` or ``++`` is accepted
+        where the key exists.
+    keys : collection of str
+        The dotted keys that hold values.
+
+    Raises
+    ------
+    ConfigError
+        If the grammar, the key or the choice of a group is wrong, or a key is given twice.
+    """
+    checked: dict[str, str] = {}
+    for override in _parse(overrides):
+        key = _known(override, keys)
+        if override.is_sweep_override():
+            raise ConfigError(key, f"{_value(override)!r} is more than one value", "one value, or -m for a sweep")
+        if key in checked:
+            raise ConfigError(key, "is given twice", "one value")
+        if key in groups():
+            check_choice(key, _value(override))
+        checked[key] = f"{key}={_value(override)}"
+    return list(checked.values())
+
+
+def check_choice(group: str, choice: str) -> None:
+    """Raise `ConfigError` unless conf/ has a file ``group/choice.yaml``; only an experiment may be null."""
+    choices = groups()[group]
+    if choice in choices or (group == "experiment" and choice in ("", "null")):
+        return
+    close = difflib.get_close_matches(choice, choices, n=1)
+    raise ConfigError(group, f"unknown choice '{choice}'" + (f", did you mean {close[0]}?" if close else ""), choices)
+
+
+def expand(overrides: Sequence[str], keys: Collection[str]) -> list[list[str]]:
+    """Return the overrides of every job of a sweep: the product of all keys that are given several values.
+
+    Understands what Hydra's own sweeper does: ``a=1,2``, ``range(1,4)``, ``choice(x,y)``, ``glob(*)``.
+
+    Raises
+    ------
+    ConfigError
+        As `check`, and for a sweep over a continuous interval.
+    """
+    axes: dict[str, list[str]] = {}
+    for override in _parse(overrides):
+        key = _known(override, keys)
+        if key in axes:
+            raise ConfigError(key, "is given twice", "one value, or several separated by commas")
+        axes[key] = [f"{key}={value}" for value in _values(override, key)]
+        if not axes[key] or math.prod(map(len, axes.values())) > MOST_JOBS:
+            raise ConfigError(key, f"{_value(override)} makes no sweep of this size", f"1 to {MOST_JOBS} jobs in all")
+    return [list(job) for job in itertools.product(*axes.values())]
+
+
+def _parse(overrides: Iterable[str]) -> list[Override]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser, parsed = OverridesParser.create(), []
+    for text in overrides:
+        if "=" not in text and not text.startswith("~"):
+            raise ConfigError(text or "''", "is not an override", "key=value, such as rounds=5")
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException:
+            key = text.partition("=")[0].strip() or "''"
+            raise ConfigError(key, f"cannot read '{text}'", _GRAMMAR) from None
+    return parsed
+
+
+def _known(override: Override, keys: Collection[str]) -> str:
+    key = override.key_or_group
+    if override.is_delete():
+        raise ConfigError(key, "cannot be removed", f"{key}=VALUE")
+    if override.package is not None:
+        raise ConfigError(f"{key}@{override.package}", "unknown key", [*groups()])
+    if key not in keys and key not in groups():
+        raise unknown(key, [*groups(), *keys])
+    if key.endswith(".name") and key.rpartition(".")[0] in groups():
+        raise ConfigError(key, "is set by the choice", f"{key.rpartition('.')[0]}=NAME")
+    return key
+
+
+def _value(override: Override) -> str:
+    return override.get_value_string().strip()
+
+
+def _values(override: Override, key: str) -> list[str]:
+    from hydra.errors import HydraException
+
+    if not override.is_sweep_override():
+        return [_value(override)]
+    if not override.is_discrete_sweep():
+        raise ConfigError(key, "an interval cannot be swept", "a=1,2 or range(1,4) or choice(x,y) or glob(*)")
+    if override.value_type is not None and override.value_type.name == "GLOB_CHOICE_SWEEP":
+        return _glob(override, key)
+    try:
+        return list(itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1))
+    except (HydraException, ValueError):
+        raise ConfigError(key, f"cannot sweep over {_value(override)}", "such as range(1,4) or range(0,1,0.25)") from None
+
+
+def _glob(override: Override, key: str) -> list[str]:
+    from hydra.core.override_parser.types import Glob
+
+    pattern = override.value()
+    if key not in groups() or not isinstance(pattern, Glob):
+        raise ConfigError(key, "glob() chooses among files of conf/", [*groups()])
+    found = pattern.filter(list(groups()[key]))
+    if not found:
+        raise ConfigError(key, f"{_value(override)} matches nothing", groups()[key])
+    return found

@@ -1,0 +1,1 @@
+"""Mechanisms, their randomness, and the accountant that counts releases."""

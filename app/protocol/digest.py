@@ -1,0 +1,91 @@
+"""Digests and the one canonical text form that they are taken of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from app.protocol.errors import ProtocolError
+
+
+def sha256(data: bytes) -> bytes:
+    """Return the SHA-256 digest (32 bytes) of ``data``."""
+    return hashlib.sha256(data).digest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """Encode ``value`` as the only JSON text that Hearth signs or hashes.
+
+    Keys sorted, no white space, UTF-8, finite numbers only: two machines that hold the same value write the same
+    bytes.
+
+    Raises
+    ------
+    ProtocolError
+        If ``value`` has no JSON form, or holds NaN or an infinity.
+    """
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode("utf-8")
+    except (TypeError, ValueError) as error:
+        raise ProtocolError(f"no canonical form: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRef:
+    """Where a blob is and what it must hash to.
+
+    Attributes
+    ----------
+    sha256 : bytes
+        Plain SHA-256 of the blob's bytes (32 bytes): what receipts and the chain bind.
+    size : int
+        Its length in bytes.
+    cid : str
+        Its IPFS content identifier (CIDv1, base32, profile ``unixfs-v1-2025``): how a store finds it.
+    """
+
+    sha256: bytes
+    size: int
+    cid: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form: ``{"cid", "sha256" (hex with 0x), "size"}``."""
+        return {"cid": self.cid, "sha256": "0x" + self.sha256.hex(), "size": self.size}
+
+    @classmethod
+    def from_json(cls, value: Any) -> BlobRef:
+        """Read what `to_json` wrote; raise `ProtocolError` on anything else."""
+        try:
+            if set(value) != {"cid", "sha256", "size"} or not isinstance(value["cid"], str):
+                raise ValueError("keys must be cid, sha256, size")
+            digest = bytes32(value["sha256"])
+            size = value["size"]
+            if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 2**63:
+                raise ValueError("size must be a non-negative integer")
+        except (TypeError, ValueError) as error:
+            raise ProtocolError(f"not a blob reference: {error}") from error
+        return cls(digest, size, value["cid"])
+
+
+def bytes32(text: object) -> bytes:
+    """Read 32 bytes from ``0x`` and 64 lower-case hexadecimal digits.
+
+    Raises
+    ------
+    ProtocolError
+        If ``text`` is anything else.
+    """
+    if not isinstance(text, str) or len(text) != 66 or not text.startswith("0x") or text != text.lower():
+        raise ProtocolError(f"not 32 bytes in lower-case hexadecimal: {text!r:.80}")
+    try:
+        return bytes.fromhex(text[2:])
+    except ValueError as error:
+        raise ProtocolError(f"not 32 bytes in lower-case hexadecimal: {text!r:.80}") from error
+
+
+def hex32(data: bytes) -> str:
+    """Return ``0x`` and the lower-case hexadecimal digits of ``data``."""
+    return "0x" + data.hex()

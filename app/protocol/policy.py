@@ -1,0 +1,91 @@
+"""The task's policy: everything a customer, a miner or an auditor must know to do its part, under one digest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from app.protocol.digest import BlobRef, canonical_json, sha256
+from app.protocol.errors import ProtocolError
+from app.protocol.fixed_point import Grid
+from app.protocol.manifest import parse_json
+from app.protocol.tensors import Layout, layout_from_json, layout_to_json
+
+_INTEGERS = ("rounds", "f", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits")
+_MEMBERS = {*_INTEGERS, "evaluation", "layout", "model", "frozen", "config"}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules of one task; its digest is the task's identity on chain and in every receipt.
+
+    Attributes
+    ----------
+    rounds : int
+        How many rounds the task has.
+    f : int
+        How many hostile customers the aggregation withstands.
+    evaluation : str
+        Which rule gives L: ``outlier`` or ``paper``.
+    gamma_initial, gamma_max : int
+        Reputation at the start and at most.
+    examples_cap : int
+        An update weighs ``gamma * min(examples, examples_cap)``.
+    fractional_bits : int
+        The grid (`Grid`) that models and updates lie on.
+    layout : Layout
+        Names and shapes of the trained parameters.
+    model, frozen : BlobRef
+        The initial global model, and the frozen part (phone layers, constants of the head).
+    config : dict
+        The resolved configuration of the run, for whoever wants to repeat it.
+    """
+
+    rounds: int
+    f: int
+    evaluation: str
+    gamma_initial: int
+    gamma_max: int
+    examples_cap: int
+    fractional_bits: int
+    layout: Layout
+    model: BlobRef
+    frozen: BlobRef
+    config: dict[str, Any]
+
+    @property
+    def grid(self) -> Grid:
+        """The grid that models and updates lie on."""
+        return Grid(self.fractional_bits)
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the canonical text (32 bytes)."""
+        return sha256(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical JSON text."""
+        return canonical_json(
+            {name: getattr(self, name) for name in (*_INTEGERS, "evaluation", "config")}
+            | {"layout": layout_to_json(self.layout), "model": self.model.to_json(), "frozen": self.frozen.to_json()}
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Policy:
+        """Read what `to_bytes` wrote; raise `ProtocolError` on anything else."""
+        value = parse_json(data, "a policy")
+        if set(value) != _MEMBERS:
+            raise ProtocolError("a policy has exactly these members: " + ", ".join(sorted(_MEMBERS)))
+        if any(type(value[name]) is not int for name in _INTEGERS):
+            raise ProtocolError("these members of a policy are integers: " + ", ".join(_INTEGERS))
+        if not isinstance(value["evaluation"], str) or not isinstance(value["config"], dict):
+            raise ProtocolError("a policy's evaluation must be text, its config an object")
+        policy = cls(
+            **{name: value[name] for name in (*_INTEGERS, "evaluation", "config")},
+            layout=layout_from_json(value["layout"]),
+            model=BlobRef.from_json(value["model"]),
+            frozen=BlobRef.from_json(value["frozen"]),
+        )
+        if policy.to_bytes() != data:
+            raise ProtocolError("the policy is not in canonical form")
+        return policy

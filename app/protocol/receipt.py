@@ -1,0 +1,150 @@
+"""The receipt: what a customer signs about its update of one round."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from eth_account.signers.local import LocalAccount
+from eth_utils import is_checksum_address, keccak
+
+from app.protocol.digest import bytes32, hex32
+from app.protocol.errors import ProtocolError
+from app.protocol.merkle import leaf_hash
+from app.protocol.signing import SIGNATURE_BYTES, Domain, Fields, recover, sign, struct_digest
+
+ENCODING = "int16-grid"
+"""Updates in the clear on the task's grid. The field is the seam for other encodings, such as encrypted updates."""
+
+_TYPE = "Receipt"
+_FIELDS: Fields = (
+    ("task", "bytes32"),
+    ("round", "uint256"),
+    ("customer", "address"),
+    ("model", "bytes32"),
+    ("update", "bytes32"),
+    ("size", "uint64"),
+    ("encoding", "string"),
+    ("examples", "uint64"),
+    ("epsilonMicros", "uint64"),
+    ("deltaPicos", "uint64"),
+    ("releases", "uint64"),
+)
+_INTEGERS = ("round", "size", "examples", "epsilonMicros", "deltaPicos", "releases")
+_DIGESTS = ("task", "model", "update")
+UNBOUNDED = 2**64 - 1
+"""``epsilonMicros`` of a release without any noise: no finite epsilon holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A customer's statement on its update; chain id and contract are bound by the domain it is signed in.
+
+    Attributes
+    ----------
+    task : bytes
+        Digest of the task's policy (32 bytes).
+    round : int
+        The round, from 1.
+    customer : str
+        The customer's checksum address.
+    model : bytes
+        Digest of the global model that was trained on (32 bytes).
+    update : bytes
+        Digest of the update's blob (32 bytes).
+    size : int
+        The blob's length in bytes.
+    encoding : str
+        How the update is encoded; `ENCODING`.
+    examples : int
+        Records trained on, as the customer claims.
+    epsilonMicros, deltaPicos : int
+        Privacy spent so far on the customer's most exposed record, rounded up, in units of 1e-6 and 1e-12;
+        `UNBOUNDED` where nothing is promised.
+    releases : int
+        How often that record's features have been released so far.
+    """
+
+    task: bytes
+    round: int
+    customer: str
+    model: bytes
+    update: bytes
+    size: int
+    encoding: str
+    examples: int
+    epsilonMicros: int  # noqa: N815 - the names of the signed struct
+    deltaPicos: int  # noqa: N815
+    releases: int
+
+    def digest(self, domain: Domain) -> bytes:
+        """Return the EIP-712 digest (32 bytes)."""
+        return struct_digest(domain, _TYPE, _FIELDS, asdict(self))
+
+    def sign(self, account: LocalAccount, domain: Domain) -> SignedReceipt:
+        """Sign with the customer's key."""
+        return SignedReceipt(self, sign(account, domain, _TYPE, _FIELDS, asdict(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class SignedReceipt:
+    """A receipt and its customer's signature (65 bytes)."""
+
+    receipt: Receipt
+    signature: bytes
+
+    def signer(self, domain: Domain) -> str:
+        """Return the address that signed; raise `ProtocolError` if the signature is malformed."""
+        return recover(domain, _TYPE, _FIELDS, asdict(self.receipt), self.signature)
+
+    def leaf(self, domain: Domain) -> bytes:
+        """Return the receipt's leaf in the round's Merkle tree: (customer, digest, keccak(signature))."""
+        values = (self.receipt.customer, self.receipt.digest(domain), keccak(self.signature))
+        return leaf_hash(("address", "bytes32", "bytes32"), values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form: the struct's members, digests in hexadecimal, and ``signature``."""
+        record = asdict(self.receipt) | {name: hex32(getattr(self.receipt, name)) for name in _DIGESTS}
+        return record | {"signature": hex32(self.signature)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> SignedReceipt:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ProtocolError
+            If a member is missing, superfluous, of another type or out of range.
+        """
+        names = {field.name for field in fields(Receipt)}
+        if not isinstance(value, dict) or set(value) != names | {"signature"}:
+            raise ProtocolError("a receipt has exactly these members: " + ", ".join(sorted(names | {"signature"})))
+        for name in _INTEGERS:
+            if type(value[name]) is not int or not 0 <= value[name] < 2**64:
+                raise ProtocolError(f"a receipt's {name} must be an integer from 0 to 2**64 - 1")
+        if not isinstance(value["customer"], str) or not is_checksum_address(value["customer"]):
+            raise ProtocolError("a receipt's customer must be a checksum address")
+        if value["encoding"] != ENCODING:
+            raise ProtocolError(f"unknown encoding of an update: {value['encoding']!r:.40} (allowed: {ENCODING})")
+        digests = {name: bytes32(value[name]) for name in _DIGESTS}
+        return cls(Receipt(**{n: value[n] for n in names} | digests), _signature(value["signature"]))
+
+
+def privacy_units(epsilon: float, delta: float) -> tuple[int, int]:
+    """Return epsilon in micros and delta in picos, both rounded up, as a receipt states them.
+
+    An infinite epsilon becomes `UNBOUNDED`.
+    """
+    if not math.isfinite(epsilon):
+        return UNBOUNDED, math.ceil(delta * 1e12)
+    return math.ceil(epsilon * 1e6), math.ceil(delta * 1e12)
+
+
+def _signature(text: object) -> bytes:
+    if not isinstance(text, str) or not text.startswith("0x") or len(text) != 2 + 2 * SIGNATURE_BYTES:
+        raise ProtocolError("a signature has 65 bytes in hexadecimal")
+    try:
+        return bytes.fromhex(text[2:])
+    except ValueError as error:
+        raise ProtocolError("a signature has 65 bytes in hexadecimal") from error

@@ -1,0 +1,1 @@
+"""Content-addressed blob stores; every byte is verified when it is read."""

@@ -1,0 +1,151 @@
+"""The embedded blob store: a directory, no daemon, the same CIDs as a real IPFS node.
+
+::
+
+    store/
+      lock       held by whoever writes
+      pins       which blobs are kept, and their names
+      blocks/    the blocks, in the layout of Kubo's own data store
+
+A blob is durable and pinned when `EmbeddedStore.put` returns. Its pin is written last, so a writer that is killed
+leaves blocks that nobody asks for, never a pin without its blocks; `EmbeddedStore.gc` removes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.protocol.digest import BlobRef, sha256
+from app.protocol.errors import BlobMissingError, BlobTamperedError, StoreError
+from app.store.base import check_name, check_reference, reference
+from app.store.blocks import BlockDirectory
+from app.store.cid import CID
+from app.store.durable import locked
+from app.store.pins import Pin, PinFile
+from app.store.unixfs import Node, height_of, read_file, walk
+
+
+class EmbeddedStore:
+    """A `BlobStore` in a directory.
+
+    Threads and processes may share it: any number read, one at a time writes. Reading writes nothing, not even the
+    directory, so that evidence can be read from a medium that is write-protected.
+
+    Parameters
+    ----------
+    path : Path
+        The directory; made by the first `put`.
+    fsync : bool, optional
+        Whether blobs must survive a lost power supply and not only a killed process.
+
+    Raises
+    ------
+    StoreError
+        If ``path`` holds something else.
+    """
+
+    def __init__(self, path: Path, *, fsync: bool = True) -> None:
+        self.path = path
+        with self._readable_errors():
+            self._blocks = BlockDirectory(path / "blocks", fsync)
+        self._pins = PinFile(path / "pins", fsync)
+
+    def put(self, data: bytes, name: str = "") -> BlobRef:
+        """Store and pin a blob (see `BlobStore.put`); one that is here already is checked, and healed if damaged."""
+        check_name(name)
+        with self._writing():
+            ref = reference(data, self._blocks.put)
+            self._pins.append(Pin(CID.parse(ref.cid), ref.size, name))
+        return ref
+
+    def get(self, ref: BlobRef, max_bytes: int) -> bytes:
+        """Return a verified blob (see `BlobStore.get`)."""
+        cid = check_reference(ref, max_bytes)
+        with self._readable_errors():
+            data = b"".join(read_file(self._blocks.get, cid, ref.size))
+        # Block by block the CID is proven by now; a blob of one block has the SHA-256 of that block.
+        if height_of(ref.size) and sha256(data) != ref.sha256:
+            raise BlobTamperedError(f"blob {cid} does not hash to the sha-256 of its reference")
+        return data
+
+    def has(self, ref: BlobRef) -> bool:
+        """Say whether all blocks of the blob are here (see `BlobStore.has`); the leaves are not read."""
+        cid = check_reference(ref, ref.size)
+        try:
+            with self._readable_errors():
+                return all(self._is_here(node) for node in walk(self._blocks.get, cid, ref.size))
+        except (BlobMissingError, BlobTamperedError):
+            return False
+
+    def names(self) -> dict[str, str]:
+        """Return the name of each pinned blob by its CID, oldest first; a blob that was put without one has ``""``.
+
+        Raises
+        ------
+        StoreError
+            If the list of pins is damaged.
+        """
+        with self._readable_errors():
+            return {str(pin.cid): pin.name for pin in self._pins.read().values()}
+
+    def unpin(self, cid: str) -> None:
+        """Give a blob free for `gc`; one that is not pinned is left alone.
+
+        Raises
+        ------
+        StoreError
+            If the list of pins is damaged or cannot be written.
+        """
+        unwanted = CID.parse(cid)
+        with self._writing():
+            pins = self._pins.read()
+            if pins.pop(unwanted, None):
+                self._pins.rewrite(pins)
+
+    def gc(self) -> int:
+        """Delete what no pin needs, and what killed writers left; return how many files that were.
+
+        Raises
+        ------
+        StoreError
+            If the list of pins is damaged or a pinned blob is incomplete; nothing is deleted then.
+        """
+        with self._writing():
+            pins = self._pins.read()
+            live = {multihash for pin in pins.values() for multihash in self._multihashes(pin)}
+            self._pins.rewrite(pins)
+            return self._blocks.sweep(live)
+
+    def close(self) -> None:
+        """Do nothing: no file stays open between two calls."""
+
+    def _is_here(self, node: Node) -> bool:
+        return self._blocks.has(node.cid, None if node.height else node.size)
+
+    def _multihashes(self, pin: Pin) -> Iterator[bytes]:
+        try:
+            for node in walk(self._blocks.get, pin.cid, pin.size):
+                if not self._is_here(node):
+                    raise BlobMissingError(f"block {node.cid} is not in {self._blocks.root}")
+                yield node.cid.multihash
+        except StoreError as error:
+            raise type(error)(
+                f"pinned blob {pin.cid} {pin.name!r} is damaged (put it again, or unpin it): {error}"
+            ) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._readable_errors():
+            self.path.mkdir(parents=True, exist_ok=True)
+            with locked(self.path / "lock"):
+                yield
+
+    @contextmanager
+    def _readable_errors(self) -> Iterator[None]:
+        """Turn what the operating system says into one line."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"blob store {self.path}: {error.strerror or error}") from error

@@ -1,0 +1,188 @@
+"""A task from its configuration to its open contract: what the manufacturer does before the first round."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from eth_account.signers.local import LocalAccount
+
+from app.config import Config, to_plain
+from app.learning.data import ManufacturerData, manufacturer_view
+from app.learning.models import SplitModel, build, pretrain
+from app.learning.training import accuracy_and_loss, features, get_vector, layout, save_frozen, set_vector
+from app.ledger.chain import Chain, embedded_chain, rpc_chain
+from app.ledger.task_ledger import TaskLedger, TaskTerms
+from app.mining.committee import Committee
+from app.mining.miner import Miner
+from app.protocol.digest import BlobRef, sha256
+from app.protocol.fixed_point import MODEL_DTYPE, Grid
+from app.protocol.keys import simulation_account, simulation_secret
+from app.protocol.policy import Policy
+from app.protocol.tensors import pack, unpack
+from app.protocol.vrf import public_key
+from app.run_directory import RunDirectory
+from app.runtime import use_one_thread
+from app.store.base import BlobStore
+from app.store.factory import open_store
+from strategies.stopwatch import Stopwatch
+
+_FUNDS = 10**24
+"""Wei for each party that sends transactions on the embedded chain, where ether has no value."""
+_NOT_OF_THE_TASK = ("name", "experiment", "chain", "store", "engine")
+"""Keys that say where and how a task runs. They change neither what is computed nor what is promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A task that can be published: nothing of it is written or sent yet.
+
+    Attributes
+    ----------
+    config : Config
+        The configuration with every ``auto`` resolved.
+    data : ManufacturerData
+        The manufacturer's public records and test records.
+    model : SplitModel
+        The model, trained on the public records alone.
+    seconds : float
+        Wall time that the preparation took.
+    """
+
+    config: Config
+    data: ManufacturerData
+    model: SplitModel
+    seconds: float
+
+
+@dataclass(slots=True)
+class Task:
+    """An open task, and the manufacturer's means to run and to judge it."""
+
+    prepared: Prepared
+    policy: Policy
+    ledger: TaskLedger
+    chain: Chain
+    store: BlobStore
+    committee: Committee
+    manufacturer: LocalAccount
+
+    def close(self) -> None:
+        """Close the store and the chain; their files are then complete."""
+        self.store.close()
+        self.chain.close()
+
+
+class Evaluator:
+    """Judges global models on the manufacturer's test records: clean features, as a phone computes them for itself."""
+
+    def __init__(self, prepared: Prepared, policy: Policy) -> None:
+        self._policy, self._mec = policy, prepared.model.mec
+        self._features = features(prepared.model.phone, prepared.data.test)
+        self._labels = prepared.data.test.labels
+
+    def __call__(self, blob: bytes) -> tuple[float, float]:
+        """Return accuracy and mean loss of a global model's blob."""
+        set_vector(self._mec, self._policy.grid.decode(unpack(blob, self._policy.layout, MODEL_DTYPE)))
+        return accuracy_and_loss(self._mec, self._features, self._labels)
+
+
+def prepare(config: Config) -> Prepared:
+    """Load the manufacturer's data and train the initial model on its public records.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the data set cannot be had, or the model does not fit it.
+    """
+    start = time.perf_counter()
+    use_one_thread()
+    data = manufacturer_view(config.data, config.customers, config.seed)
+    model = build(config.model, data.summary, noised=config.privacy.mechanism != "none", seed=config.seed)
+    pretrain(model, data.public, config.seed)
+    resolved = replace(config.model, name=model.name, split=model.split, head=model.head)
+    return Prepared(replace(config, model=resolved), data, model, time.perf_counter() - start)
+
+
+def publish(prepared: Prepared, directory: RunDirectory, stopwatch: Stopwatch) -> Task:
+    """Store the initial model and the policy, open the task on chain, and bring up the miners.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        What `prepare` returned.
+    directory : RunDirectory
+        Where an embedded chain and an embedded store live.
+    stopwatch : Stopwatch
+        Receives the seconds of the parts ``chain`` and ``store``.
+
+    Raises
+    ------
+    LedgerError, StoreError
+        If the chain or the store cannot be had as configured.
+    """
+    config = prepared.config
+    store = open_store(config.store.name, path=directory.blobs_path, url=config.store.url)
+    with stopwatch.part("store"):
+        policy = _publish_policy(prepared, store)
+    manufacturer = simulation_account(config.seed, "manufacturer")
+    miners = [
+        Miner(simulation_account(config.seed, "miner", index), simulation_secret(config.seed, "vrf", index), store)
+        for index in range(config.miners.count)
+    ]
+    with stopwatch.part("chain"):
+        chain = _open_chain(config, directory, [manufacturer, *(miner.account for miner in miners)])
+        ledger = TaskLedger.publish(
+            chain,
+            manufacturer,
+            _terms(config, policy),
+            [simulation_account(config.seed, "customer", index).address for index in range(config.customers)],
+            [(miner.account.address, public_key(miner.vrf_secret)) for miner in miners],
+        )
+    return Task(prepared, policy, ledger, chain, store, Committee(miners), manufacturer)
+
+
+def _publish_policy(prepared: Prepared, store: BlobStore) -> Policy:
+    config, mec = prepared.config, prepared.model.mec
+    initial, _ = Grid(config.strategy.fractional_bits).encode(get_vector(mec), MODEL_DTYPE)
+    policy = Policy(
+        rounds=config.rounds,
+        f=config.strategy.f,
+        evaluation=config.strategy.evaluation,
+        gamma_initial=config.strategy.gamma_initial,
+        gamma_max=config.strategy.gamma_max,
+        examples_cap=config.strategy.examples_cap,
+        fractional_bits=config.strategy.fractional_bits,
+        layout=layout(mec),
+        model=store.put(pack(initial, layout(mec), MODEL_DTYPE), "task/initial-model"),
+        frozen=store.put(save_frozen(prepared.model), "task/frozen-part"),
+        config=_of_the_task(config),
+    )
+    store.put(policy.to_bytes(), "task/policy")
+    return policy
+
+
+def _of_the_task(config: Config) -> dict[str, Any]:
+    return {key: value for key, value in to_plain(config).items() if key not in _NOT_OF_THE_TASK}
+
+
+def _terms(config: Config, policy: Policy) -> TaskTerms:
+    return TaskTerms(
+        policy=policy.digest,
+        model=policy.model.sha256,
+        # A miner that chooses its VRF key after the policy is known can sway the first leader, and no later one.
+        seed=sha256(b"hearth first seed" + policy.digest),
+        rounds=config.rounds,
+        f=config.strategy.f,
+        gamma_initial=config.strategy.gamma_initial,
+        gamma_max=config.strategy.gamma_max,
+    )
+
+
+def _open_chain(config: Config, directory: RunDirectory, senders: list[LocalAccount]) -> Chain:
+    if config.chain.name == "embedded":
+        return embedded_chain(
+            directory.chain_path, config.chain.chain_id, {sender.address: _FUNDS for sender in senders}
+        )
+    return rpc_chain(str(config.chain.url), config.chain.chain_id)

@@ -1,0 +1,1 @@
+"""Hydra configuration groups: the only truth about what a run does."""

@@ -1,0 +1,1 @@
+"""Solidity sources and the compiled artifacts that match them."""

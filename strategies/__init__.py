@@ -1,0 +1,1 @@
+"""Flower strategies, and the aggregation rules they and the miners use."""

@@ -1,0 +1,358 @@
+"""The Flower strategy: every round is sealed, judged by the miners and finalised on chain before the next one starts.
+
+Zhao et al. 2020, "Privacy-Preserving Blockchain-Based Federated Learning for IoT Devices" (IEEE IoT-J), with the
+decisions of this project: the strategy relays, the miners aggregate, and the chain says what the next model is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from logging import INFO
+
+from eth_account.signers.local import LocalAccount
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from app.ledger.task_ledger import FinaliseCall, TaskLedger
+from app.mining.committee import Committee, Decision
+from app.mining.round import SealedRound
+from app.protocol.announcement import Announcement
+from app.protocol.digest import BlobRef, sha256
+from app.protocol.errors import HearthError, ProtocolError, RoundError
+from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
+from app.protocol.manifest import Manifest, ManifestEntry
+from app.protocol.policy import Policy
+from app.protocol.receipt import Receipt
+from app.protocol.signing import Domain
+from app.protocol.tensors import blob_limit
+from app.store.base import BlobStore
+from strategies.stopwatch import Stopwatch
+from strategies.wire import MODEL, Assignment, Reply, blobs_to_arrays
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOutcome:
+    """What one round came to.
+
+    Attributes
+    ----------
+    round : int
+        The round, from 1.
+    leader : str
+        Address of the miner that finalised it.
+    model, manifest, record : BlobRef
+        The new global model, the sealed receipts, the miners' evaluations and reasons.
+    participants, aggregated : tuple of str
+        Addresses whose receipts were sealed, and whose updates went into the model.
+    rejected : dict of str to str
+        Participants that were evaluated L, and why.
+    isolated : tuple of str
+        Participants whose reputation was below the threshold.
+    absent : dict of str to str
+        Customers that sent nothing that could be sealed, and why.
+    reputation : dict of str to int
+        Everyone's reputation after the round.
+    gas_seal, gas_finalise : int
+        Gas used.
+    seconds : float
+        Wall time from the first message to the finalised round.
+    """
+
+    round: int
+    leader: str
+    model: BlobRef
+    manifest: BlobRef
+    record: BlobRef
+    participants: tuple[str, ...]
+    aggregated: tuple[str, ...]
+    rejected: dict[str, str]
+    isolated: tuple[str, ...]
+    absent: dict[str, str]
+    reputation: dict[str, int]
+    gas_seal: int
+    gas_finalise: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Collected:
+    """A round's replies after they were checked."""
+
+    replies: dict[str, Reply] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+class Hearth(Strategy):
+    """Reputation-weighted federated averaging by a committee of miners, committed on chain.
+
+    Attributes
+    ----------
+    history : list of RoundOutcome
+        One entry a finalised round.
+    receipts : dict of str to Receipt
+        Every customer's latest sealed receipt.
+
+    Parameters
+    ----------
+    ledger : TaskLedger
+        The open task. Its finalised state decides which model a round starts from.
+    store : BlobStore
+        Where models, updates, manifests and records are.
+    committee : Committee
+        The miners that verify and vote.
+    policy : Policy
+        The task's rules, as their digest on chain binds them.
+    manufacturer : LocalAccount
+        Seals the rounds.
+    home : str
+        Directory for simulated customers.
+    stopwatch : Stopwatch
+        Receives the seconds spent in the parts ``train``, ``mine``, ``chain`` and ``store``.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: TaskLedger,
+        store: BlobStore,
+        committee: Committee,
+        policy: Policy,
+        manufacturer: LocalAccount,
+        home: str,
+        stopwatch: Stopwatch,
+    ) -> None:
+        self._ledger, self._store, self._committee, self._policy = ledger, store, committee, policy
+        self._manufacturer, self._home, self._clock = manufacturer, home, stopwatch
+        self._domain = Domain(ledger.chain_id, ledger.address)
+        self._customers = ledger.customers()
+        self._policy_bytes = policy.to_bytes()
+        self._task = sha256(self._policy_bytes)
+        self._frozen = store.get(policy.frozen, policy.frozen.size)
+        self._model = policy.model
+        self._started = 0.0
+        self.history: list[RoundOutcome] = []
+        self.receipts: dict[str, Receipt] = {}
+
+    def summary(self) -> None:
+        """Log the settings."""
+        policy = self._policy
+        log(INFO, "\t├──> Task %s on chain %s", self._ledger.address, self._ledger.chain_id)
+        log(INFO, "\t├──> Customers: %s, hostile at most f = %s", len(self._customers), policy.f)
+        log(INFO, "\t├──> Evaluation: %s", policy.evaluation)
+        log(INFO, "\t└──> Reputation: %s at first, %s at most", policy.gamma_initial, policy.gamma_max)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Announce the round to every customer, with the model that the chain finalised last.
+
+        ``arrays`` is not used: what the chain says counts, not what this process remembers.
+
+        Raises
+        ------
+        RoundError
+            If the chain is at another round, or holds another model than the store.
+        """
+        self._started = time.perf_counter()
+        with self._clock.part("chain"):
+            state = self._ledger.state()
+        if state.round != server_round or state.policy != self._task:
+            raise RoundError(f"the chain is at round {state.round} of its task, not at round {server_round} of this one")
+        if state.model != self._model.sha256:
+            raise RoundError(f"the chain finalised model 0x{state.model.hex()}, not 0x{self._model.sha256.hex()}")
+        with self._clock.part("store"):
+            model = self._store.get(self._model, blob_limit(self._policy.layout, MODEL_DTYPE))
+        announcement = Announcement(self._domain, self._task, server_round, state.model)
+        nodes = sorted(grid.get_node_ids())
+        if not nodes:
+            raise RoundError("no Flower node is connected")
+        self._train_started = time.perf_counter()
+        return [
+            Message(
+                Assignment(announcement, index, self._home, self._policy_bytes, self._frozen, model).to_records(),
+                # A simulation with fewer nodes than customers lets a node play several of them.
+                nodes[index % len(nodes)],
+                MessageType.TRAIN,
+                group_id=f"{server_round}/{index}",
+            )
+            for index in range(len(self._customers))
+        ]
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Seal the round's receipts, let the miners decide, finalise, and return the model that the chain now holds.
+
+        Raises
+        ------
+        RoundError
+            If nobody sent a receipt that could be sealed, or the miners found no quorum.
+        LedgerError, StoreError
+            If the chain or the store failed.
+        """
+        collected = self._collect(server_round, list(replies))
+        self._clock.seconds["train"] = (
+            self._clock.seconds.get("train", 0.0) + time.perf_counter() - self._train_started
+        )
+        if not collected.replies:
+            reasons = "; ".join(sorted(set(collected.refused.values()))) or "no reply"
+            raise RoundError(f"round {server_round}: no customer sent an update that can be sealed ({reasons})")
+        manifest = self._store_updates(server_round, collected.replies)
+        sealed, gas_seal = self._seal(server_round, manifest)
+        with self._clock.part("mine"):
+            decision = self._committee.decide(sealed)
+        gas_finalise = self._finalise(sealed, decision)
+        self._model = decision.model
+        self.history.append(self._outcome(sealed, decision, collected.refused, gas_seal, gas_finalise))
+        with self._clock.part("store"):
+            model = self._store.get(self._model, blob_limit(self._policy.layout, MODEL_DTYPE))
+        return blobs_to_arrays({MODEL: model}), None
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Send nothing: the manufacturer evaluates on its own test data."""
+        return []
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Return nothing: there are no replies."""
+        return None
+
+    def _collect(self, round_number: int, messages: list[Message]) -> _Collected:
+        """Keep one well-signed reply a customer; whatever else arrives costs its sender the round and nothing more."""
+        collected = _Collected()
+        limit = blob_limit(self._policy.layout, UPDATE_DTYPE)
+        for message in messages:
+            sender = self._sender(message)
+            try:
+                if message.has_error():
+                    raise ProtocolError(f"the client failed: {message.error.reason}")
+                reply = self._checked(Reply.from_records(message.content, limit), round_number)
+            except ProtocolError as error:
+                collected.refused.setdefault(sender, _one_line(error))
+                continue
+            customer = reply.receipt.receipt.customer
+            known = collected.replies.get(customer)
+            # Two receipts of one customer: the order of arrival must not decide, so the lower digest counts.
+            if known is None or reply.receipt.receipt.update < known.receipt.receipt.update:
+                collected.replies[customer] = reply
+        for customer in self._customers:
+            if customer in collected.replies:
+                collected.refused.pop(customer, None)
+            else:
+                collected.refused.setdefault(customer, "no reply")
+        return collected
+
+    def _sender(self, message: Message) -> str:
+        """Return whom a message was meant for: a label for reports, never a proof of who answered."""
+        _, _, index = message.metadata.group_id.partition("/")
+        known = index.isdecimal() and int(index) < len(self._customers)
+        return self._customers[int(index)] if known else f"node {message.metadata.src_node_id}"
+
+    def _checked(self, reply: Reply, round_number: int) -> Reply:
+        """Return the reply if its receipt is for this round and the named customer signed it."""
+        receipt = reply.receipt.receipt
+        if receipt.customer not in self._customers:
+            raise ProtocolError(f"{receipt.customer} is not a customer of this task")
+        if reply.receipt.signer(self._domain) != receipt.customer:
+            raise ProtocolError("the receipt is not signed by the customer it names")
+        if (receipt.task, receipt.round, receipt.model) != (self._task, round_number, self._model.sha256):
+            raise ProtocolError("the receipt is for another task, round or model")
+        if (sha256(reply.update), len(reply.update)) != (receipt.update, receipt.size):
+            raise ProtocolError("the update is not the one that the receipt binds")
+        return reply
+
+    def _store_updates(self, round_number: int, replies: dict[str, Reply]) -> Manifest:
+        with self._clock.part("store"):
+            return Manifest.of(round_number, list(self._entries(round_number, replies)))
+
+    def _entries(self, round_number: int, replies: dict[str, Reply]) -> Iterator[ManifestEntry]:
+        for customer, reply in replies.items():
+            blob = self._store.put(reply.update, f"round-{round_number:04d}/update/{customer}")
+            yield ManifestEntry(reply.receipt, blob.cid)
+
+    def _seal(self, round_number: int, manifest: Manifest) -> tuple[SealedRound, int]:
+        """Commit the manifest on chain; return the round as the chain now states it, and the gas."""
+        with self._clock.part("store"):
+            blob = self._store.put(manifest.to_bytes(), f"round-{round_number:04d}/manifest")
+        root = manifest.tree(self._domain).root
+        present = {entry.customer for entry in manifest.entries}
+        participants = tuple(i for i, address in enumerate(self._customers) if address in present)
+        with self._clock.part("chain"):
+            sent = self._ledger.seal(self._manufacturer, round_number, root, blob, participants)
+            self.receipts |= {entry.customer: entry.signed.receipt for entry in manifest.entries}
+            return self.sealed_round(round_number), sent.gas
+
+    def sealed_round(self, round_number: int) -> SealedRound:
+        """Read a sealed round from the chain: this is all that the miners are told.
+
+        Raises
+        ------
+        RoundError
+            If the chain has no seal for the round.
+        """
+        seal, state = self._ledger.sealed(round_number), self._ledger.state()
+        if seal is None:
+            raise RoundError(f"round {round_number} is not sealed on chain")
+        return SealedRound(
+            domain=self._domain,
+            policy=self._policy,
+            round=round_number,
+            root=seal.root,
+            manifest=seal.manifest,
+            participants=seal.participants,
+            customers=self._customers,
+            reputation=self._ledger.reputation(),
+            model=self._model,
+            seed=state.seed,
+            miners=self._ledger.miners(),
+        )
+
+    def _finalise(self, sealed: SealedRound, decision: Decision) -> int:
+        verdict = decision.verdict
+        call = FinaliseCall(
+            task=verdict.task,
+            round=verdict.round,
+            root=verdict.root,
+            manifest=sealed.manifest.sha256,
+            model=verdict.model,
+            record=decision.record,
+            participants=verdict.participants,
+            honest=verdict.honest,
+            leader=verdict.leader,
+            seed=verdict.seed,
+            signatures=decision.signatures,
+        )
+        with self._clock.part("chain"):
+            return self._ledger.finalise(decision.leader, call).gas
+
+    def _outcome(
+        self, sealed: SealedRound, decision: Decision, refused: dict[str, str], gas_seal: int, gas_finalise: int
+    ) -> RoundOutcome:
+        with self._clock.part("chain"):
+            reputation = self._ledger.reputation()
+        entries = decision.entries
+        return RoundOutcome(
+            round=sealed.round,
+            leader=decision.verdict.leader,
+            model=decision.model,
+            manifest=sealed.manifest,
+            record=decision.record,
+            participants=tuple(entry.customer for entry in entries),
+            aggregated=tuple(entry.customer for entry in entries if entry.weight > 0),
+            rejected={entry.customer: entry.reason for entry in entries if entry.mark == "L"},
+            isolated=tuple(entry.customer for entry in entries if entry.isolated),
+            absent=refused,
+            reputation=dict(zip(self._customers, reputation, strict=True)),
+            gas_seal=gas_seal,
+            gas_finalise=gas_finalise,
+            seconds=time.perf_counter() - self._started,
+        )
+
+
+def _one_line(error: HearthError) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,141 @@
+"""What travels between the ServerApp and a ClientApp, as Flower records, and how it is read without trusting it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, ConfigRecordValues, RecordDict
+
+from app.protocol.announcement import Announcement
+from app.protocol.digest import canonical_json
+from app.protocol.errors import ProtocolError
+from app.protocol.manifest import MAX_ENTRY_BYTES, parse_json
+from app.protocol.receipt import SignedReceipt
+from app.protocol.signing import Domain
+
+MODEL, UPDATE = "model", "update"
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a node is asked to do in one round.
+
+    Attributes
+    ----------
+    announcement : Announcement
+        The round, and what the model must hash to.
+    customer : int
+        Which customer the node is to play (simulation only; a deployed phone knows who it is).
+    home : str
+        Directory for the simulated phones and MECs.
+    policy, frozen, model : bytes
+        The three blobs that the announcement's digests bind.
+    """
+
+    announcement: Announcement
+    customer: int
+    home: str
+    policy: bytes
+    frozen: bytes
+    model: bytes
+
+    def to_records(self) -> RecordDict:
+        """Return the message's content."""
+        told = self.announcement
+        config: dict[str, ConfigRecordValues] = {
+            "chain-id": told.domain.chain_id,
+            "contract": told.domain.contract,
+            "task": told.task,
+            "round": told.round,
+            "model": told.model,
+            "customer": self.customer,
+            "home": self.home,
+            "policy": self.policy,
+        }
+        return RecordDict(
+            {"arrays": blobs_to_arrays({MODEL: self.model, "frozen": self.frozen}), "task": ConfigRecord(config)}
+        )
+
+    @classmethod
+    def from_records(cls, content: RecordDict) -> Assignment:
+        """Read what `to_records` wrote; raise `ProtocolError` on anything else."""
+        try:
+            config, arrays = content.config_records["task"], content.array_records["arrays"]
+            domain = Domain(_typed(config, "chain-id", int), _typed(config, "contract", str))
+            announcement = Announcement(
+                domain, _typed(config, "task", bytes), _typed(config, "round", int), _typed(config, "model", bytes)
+            )
+            customer, home = _typed(config, "customer", int), _typed(config, "home", str)
+            policy = _typed(config, "policy", bytes)
+            model, frozen = array_to_blob(arrays[MODEL]), array_to_blob(arrays["frozen"])
+        except KeyError as error:
+            raise ProtocolError(f"the message lacks {error}") from error
+        return cls(announcement, customer, home, policy, frozen, model)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A customer's answer: its update's blob and its signed receipt."""
+
+    update: bytes
+    receipt: SignedReceipt
+
+    def to_records(self) -> RecordDict:
+        """Return the message's content."""
+        receipt = ConfigRecord({"receipt": canonical_json(self.receipt.to_json())})
+        return RecordDict({"arrays": blobs_to_arrays({UPDATE: self.update}), "receipt": receipt})
+
+    @classmethod
+    def from_records(cls, content: RecordDict, max_bytes: int) -> Reply:
+        """Read a reply that anyone may have written.
+
+        Parameters
+        ----------
+        content : RecordDict
+            The message's content.
+        max_bytes : int
+            Larger updates are refused before they are parsed.
+
+        Raises
+        ------
+        ProtocolError
+            If anything in it is not as `to_records` writes it.
+        """
+        try:
+            receipt = _typed(content.config_records["receipt"], "receipt", bytes)
+            update = array_to_blob(content.array_records["arrays"][UPDATE], max_bytes)
+        except KeyError as error:
+            raise ProtocolError(f"the reply lacks {error}") from error
+        if len(receipt) > MAX_ENTRY_BYTES:
+            raise ProtocolError(f"a receipt of {len(receipt)} bytes is too long")
+        return cls(update, SignedReceipt.from_json(parse_json(receipt, "a receipt")))
+
+
+def blobs_to_arrays(blobs: Mapping[str, bytes]) -> ArrayRecord:
+    """Wrap blobs as arrays of bytes: Flower sends large arrays in pieces."""
+    return ArrayRecord({name: Array(np.frombuffer(blob, dtype=np.uint8)) for name, blob in blobs.items()})
+
+
+def array_to_blob(array: Array, max_bytes: int | None = None) -> bytes:
+    """Unwrap a blob; raise `ProtocolError` if it is not a flat array of bytes or is too long."""
+    if max_bytes is not None and len(array.data) > max_bytes + 1024:  # 1024: more than the header of an array
+        raise ProtocolError(f"an array of {len(array.data)} bytes exceeds the {max_bytes} allowed")
+    try:
+        values = array.numpy()
+    except (TypeError, ValueError, EOFError, OSError) as error:
+        raise ProtocolError(f"not an array: {error}") from error
+    if values.dtype != np.uint8 or values.ndim != 1:
+        raise ProtocolError("expected a flat array of bytes")
+    return values.tobytes()
+
+
+def _typed(config: ConfigRecord, key: str, kind: type[_T]) -> _T:
+    value = config[key]
+    if type(value) is not kind:
+        raise ProtocolError(f"{key} must be {kind.__name__}, not {type(value).__name__}")
+    return value
