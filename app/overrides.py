@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 CONF = Path(os.path.abspath(__file__)).parent.parent / "conf"  # the same place in a checkout, a wheel and an app bundle
-MOST_JOBS = 10_000
+MOST_JOBS = 1000
 """So many jobs a sweep may have: more is a slip of the hand."""
 _GRAMMAR = "key=value; text with special characters in quotes within the shell's: key='\"a, b\"'"
 
@@ -57,19 +57,20 @@ def check(overrides: Iterable[str], keys: Collection[str]) -> list[str]:
             raise ConfigError(key, f"{_value(override)!r} is more than one value", "one value, or -m for a sweep")
         if key in checked:
             raise ConfigError(key, "is given twice", "one value")
-        if key in groups():
-            check_choice(key, _value(override))
-        checked[key] = f"{key}={_value(override)}"
+        checked[key] = f"{key}={_choice(override, key) if key in groups() else _value(override)}"
     return list(checked.values())
 
 
-def check_choice(group: str, choice: str) -> None:
-    """Raise `ConfigError` unless conf/ has a file ``group/choice.yaml``; only an experiment may be null."""
-    choices = groups()[group]
-    if choice in choices or (group == "experiment" and choice in ("", "null")):
-        return
+def _choice(override: Override, group: str) -> str:
+    """Return the chosen file's name, or null for no experiment; raise `ConfigError` if conf/ has no such file."""
+    value, choices = override.value(), groups()[group]
+    choice = "null" if value is None else str(value)
+    if choice in choices or (group == "experiment" and choice == "null"):
+        return choice
     close = difflib.get_close_matches(choice, choices, n=1)
-    raise ConfigError(group, f"unknown choice '{choice}'" + (f", did you mean {close[0]}?" if close else ""), choices)
+    raise ConfigError(
+        group, f"unknown choice '{choice:.60}'" + (f", did you mean {close[0]}?" if close else ""), choices
+    )
 
 
 def expand(overrides: Sequence[str], keys: Collection[str]) -> list[list[str]]:
@@ -99,12 +100,12 @@ def _parse(overrides: Iterable[str]) -> list[Override]:
 
     parser, parsed = OverridesParser.create(), []
     for text in overrides:
-        if "=" not in text and not text.startswith("~"):
-            raise ConfigError(text or "''", "is not an override", "key=value, such as rounds=5")
+        if text.find("=") < 1 and not text.startswith("~"):
+            raise ConfigError(f"'{text}'", "is not an override", "key=value, such as rounds=5")
         try:
             parsed.append(parser.parse_override(text))
         except HydraException:
-            key = text.partition("=")[0].strip() or "''"
+            key = text.partition("=")[0].strip()
             raise ConfigError(key, f"cannot read '{text}'", _GRAMMAR) from None
     return parsed
 
@@ -116,9 +117,10 @@ def _known(override: Override, keys: Collection[str]) -> str:
     if override.package is not None:
         raise ConfigError(f"{key}@{override.package}", "unknown key", [*groups()])
     if key not in keys and key not in groups():
-        raise unknown(key, [*groups(), *keys])
-    if key.endswith(".name") and key.rpartition(".")[0] in groups():
-        raise ConfigError(key, "is set by the choice", f"{key.rpartition('.')[0]}=NAME")
+        raise unknown(key, [*keys, *groups()])
+    section, _, leaf = key.rpartition(".")
+    if leaf == "name" and section in groups():
+        raise ConfigError(key, "is set by the choice", [f"{section}={choice}" for choice in groups()[section]])
     return key
 
 
@@ -138,13 +140,15 @@ def _values(override: Override, key: str) -> list[str]:
     try:
         return list(itertools.islice(override.sweep_string_iterator(), MOST_JOBS + 1))
     except (HydraException, ValueError):
-        raise ConfigError(key, f"cannot sweep over {_value(override)}", "such as range(1,4) or range(0,1,0.25)") from None
+        raise ConfigError(
+            key, f"cannot sweep over {_value(override)}", "such as range(1,4) or range(0,1,0.25)"
+        ) from None
 
 
 def _glob(override: Override, key: str) -> list[str]:
     from hydra.core.override_parser.types import Glob
 
-    pattern = override.value()
+    pattern: object = override.value()
     if key not in groups() or not isinstance(pattern, Glob):
         raise ConfigError(key, "glob() chooses among files of conf/", [*groups()])
     found = pattern.filter(list(groups()[key]))

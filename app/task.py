@@ -9,14 +9,17 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 
 from app.config import Config, to_plain
-from app.learning.data import ManufacturerData, manufacturer_view
+from app.learning.data import ManufacturerData
 from app.learning.models import SplitModel, build, pretrain
-from app.learning.training import accuracy_and_loss, features, get_vector, layout, save_frozen, set_vector
+from app.learning.training import accuracy_and_loss, features
+from app.learning.views import manufacturer_view
+from app.learning.weights import get_vector, layout, save_frozen, set_vector
 from app.ledger.chain import Chain, embedded_chain, rpc_chain
 from app.ledger.task_ledger import TaskLedger, TaskTerms
 from app.mining.committee import Committee
 from app.mining.miner import Miner
-from app.protocol.digest import BlobRef, sha256
+from app.privacy.mechanism import clip_records, relative_noise
+from app.protocol.digest import sha256
 from app.protocol.fixed_point import MODEL_DTYPE, Grid
 from app.protocol.keys import simulation_account, simulation_secret
 from app.protocol.policy import Policy
@@ -79,7 +82,10 @@ class Evaluator:
 
     def __init__(self, prepared: Prepared, policy: Policy) -> None:
         self._policy, self._mec = policy, prepared.model.mec
-        self._features = features(prepared.model.phone, prepared.data.test)
+        clean = features(prepared.model.phone, prepared.data.test)
+        privacy = prepared.config.privacy
+        # A phone clips what it releases, so the head knows clipped features; noise it never adds for itself.
+        self._features = clean if privacy.mechanism == "none" else clip_records(clean, privacy.clip).astype("float32")
         self._labels = prepared.data.test.labels
 
     def __call__(self, blob: bytes) -> tuple[float, float]:
@@ -99,10 +105,15 @@ def prepare(config: Config) -> Prepared:
     start = time.perf_counter()
     use_one_thread()
     data = manufacturer_view(config.data, config.customers, config.seed)
-    model = build(config.model, data.summary, noised=config.privacy.mechanism != "none", seed=config.seed)
+    noise = relative_noise(config.privacy)
+    model = build(config.model, data.summary, noised=noise > 0, noise=noise, seed=config.seed)
     pretrain(model, data.public, config.seed)
-    resolved = replace(config.model, name=model.name, split=model.split, head=model.head)
-    return Prepared(replace(config, model=resolved), data, model, time.perf_counter() - start)
+    resolved = replace(
+        config,
+        model=replace(config.model, name=model.name, split=model.split, head=model.head),
+        train=config.train.resolved(model.head, max(data.summary.per_customer)),
+    )
+    return Prepared(resolved, data, model, time.perf_counter() - start)
 
 
 def publish(prepared: Prepared, directory: RunDirectory, stopwatch: Stopwatch) -> Task:
@@ -127,20 +138,20 @@ def publish(prepared: Prepared, directory: RunDirectory, stopwatch: Stopwatch) -
     with stopwatch.part("store"):
         policy = _publish_policy(prepared, store)
     manufacturer = simulation_account(config.seed, "manufacturer")
-    miners = [
-        Miner(simulation_account(config.seed, "miner", index), simulation_secret(config.seed, "vrf", index), store)
-        for index in range(config.miners.count)
-    ]
+    accounts = [simulation_account(config.seed, "miner", index) for index in range(config.miners.count)]
+    secrets = [simulation_secret(config.seed, "vrf", index) for index in range(config.miners.count)]
+    customers = [simulation_account(config.seed, "customer", index) for index in range(config.customers)]
     with stopwatch.part("chain"):
-        chain = _open_chain(config, directory, [manufacturer, *(miner.account for miner in miners)])
+        chain = _open_chain(config, directory, [manufacturer, *accounts])
         ledger = TaskLedger.publish(
             chain,
             manufacturer,
             _terms(config, policy),
-            [simulation_account(config.seed, "customer", index).address for index in range(config.customers)],
-            [(miner.account.address, public_key(miner.vrf_secret)) for miner in miners],
+            [customer.address for customer in customers],
+            [(account.address, public_key(secret)) for account, secret in zip(accounts, secrets, strict=True)],
         )
-    return Task(prepared, policy, ledger, chain, store, Committee(miners), manufacturer)
+    committee = Committee([Miner(account, secret, store) for account, secret in zip(accounts, secrets, strict=True)])
+    return Task(prepared, policy, ledger, chain, store, committee, manufacturer)
 
 
 def _publish_policy(prepared: Prepared, store: BlobStore) -> Policy:
@@ -182,7 +193,6 @@ def _terms(config: Config, policy: Policy) -> TaskTerms:
 
 def _open_chain(config: Config, directory: RunDirectory, senders: list[LocalAccount]) -> Chain:
     if config.chain.name == "embedded":
-        return embedded_chain(
-            directory.chain_path, config.chain.chain_id, {sender.address: _FUNDS for sender in senders}
-        )
+        funded = {sender.address: _FUNDS for sender in senders}
+        return embedded_chain(directory.chain_path, config.chain.chain_id, funded=funded)
     return rpc_chain(str(config.chain.url), config.chain.chain_id)

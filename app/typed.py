@@ -110,19 +110,25 @@ def leaves(schema: type, key: str = "") -> dict[str, Any]:
 def unknown(key: str, known: Iterable[str]) -> ConfigError:
     """Return the error for a key that nobody knows, with what was probably meant and what stands in its place."""
     known = list(known)
-    section = key.rpartition(".")[0]
-    beside = [name for name in known if section and name.startswith(section + ".")]
-    allowed = beside or dict.fromkeys(name.partition(".")[0] for name in known)
-    close = difflib.get_close_matches(key, known, n=1)
-    if not close:  # `epsilon` and `train.epsilon` mean `privacy.epsilon`
-        tails = {name.rpartition(".")[2]: name for name in known}
-        close = [tails[tail] for tail in difflib.get_close_matches(key.rpartition(".")[2], tails, n=1, cutoff=0.8)]
-    return ConfigError(key, "unknown key" + (f", did you mean {close[0]}?" if close else ""), allowed)
+    section, _, leaf = key.rpartition(".")
+    beside = [name for name in known if name.rpartition(".")[0] == section]
+    close = _closest(leaf, beside, 0.6) or _closest(leaf, known, 0.8)  # `epsilon` means `privacy.epsilon`
+    return ConfigError(
+        key,
+        "unknown key" + (f", did you mean {close}?" if close else ""),
+        beside if section and beside else dict.fromkeys(name.partition(".")[0] for name in known),
+    )
 
 
 def join(key: str, name: str) -> str:
     """Return the dotted key of ``name`` below ``key``."""
     return f"{key}.{name}" if key else name
+
+
+def _closest(leaf: str, keys: Iterable[str], cutoff: float) -> str | None:
+    by_leaf = {key.rpartition(".")[2]: key for key in keys}
+    found = difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=cutoff)
+    return by_leaf[found[0]] if found else None
 
 
 def _options(hint: Any) -> tuple[Any, ...]:

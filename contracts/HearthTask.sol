@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {Bitmap} from "./Bitmap.sol";
 import {Reputation} from "./Reputation.sol";
 import {Verdicts} from "./Verdicts.sol";
 
@@ -60,6 +61,7 @@ contract HearthTask is Verdicts {
         uint48 sealedAt; // block of the last `seal`, 0 before the first
         bytes32 model;
         bytes32 seed;
+        bytes32 policy;
     }
 
     /// @dev One slot: all that changes with every transaction.
@@ -72,19 +74,14 @@ contract HearthTask is Verdicts {
         uint48 sealedAt;
     }
 
-    /// @notice Bytes of a binary CIDv1 with a SHA-256 digest.
-    uint256 public constant CID_BYTES = 36;
-
-    /// @notice SHA-256 of the resolved configuration.
-    bytes32 public immutable policy;
-    /// @notice Number of rounds.
-    uint32 public immutable rounds;
-    /// @notice Byzantine customers a round must survive.
-    uint16 public immutable f;
-    /// @notice Reputation of a customer when it is admitted.
-    uint8 public immutable gammaInitial;
-    /// @notice The highest reputation.
-    uint8 public immutable gammaMax;
+    // The terms, one by one: immutable values cost no storage.
+    bytes32 private immutable _policy;
+    bytes32 private immutable _initialModel;
+    bytes32 private immutable _initialSeed;
+    uint32 private immutable _rounds;
+    uint16 private immutable _f;
+    uint8 private immutable _gammaInitial;
+    uint8 private immutable _gammaMax;
 
     /// @notice SHA-256 of the current global model.
     bytes32 public model;
@@ -131,43 +128,32 @@ contract HearthTask is Verdicts {
     error NoMiners();
     /// @notice The update of this customer for this round is here already.
     error AlreadySubmitted(uint256 index);
-    /// @notice The bitmap has another length than ceil(customers / 256).
-    error WrongLength(uint256 given, uint256 needed);
-    /// @notice The bitmap's last word has bits beyond the last customer.
-    error UnknownCustomers(uint256 bits);
-    /// @notice A round has at least one participant.
-    error NoParticipants();
     /// @notice These customers of this word submitted their updates themselves and may not be left out.
     error Omitted(uint256 word, uint256 bits);
-    /// @notice A CID has `CID_BYTES` bytes.
-    error WrongCid(uint256 length);
+    /// @notice Not a binary CIDv1 with a SHA-256 digest.
+    error WrongCid(bytes cid);
     /// @notice Root, manifest and participants are not those that were sealed.
     error NotAsSealed(bytes32 given, bytes32 sealed_);
-    /// @notice Evaluated H without having taken part: these bits of this word.
-    error HonestNotParticipant(uint256 word, uint256 bits);
     /// @notice Only the leader that the quorum signed for may send its verdict.
     error NotLeader(address caller, address leader);
     /// @notice Publish a task; the caller is its manufacturer.
-    constructor(Terms memory terms) {
-        if (terms.rounds == 0 || terms.gammaMax == 0 || terms.gammaInitial > terms.gammaMax) {
-            revert WrongTerms(terms.rounds, terms.gammaInitial, terms.gammaMax);
+    constructor(Terms memory given) {
+        if (given.rounds == 0 || given.gammaMax == 0 || given.gammaInitial > given.gammaMax) {
+            revert WrongTerms(given.rounds, given.gammaInitial, given.gammaMax);
         }
-        if (terms.policy == 0 || terms.model == 0 || terms.seed == 0) revert ZeroDigest();
-        policy = terms.policy;
-        rounds = terms.rounds;
-        f = terms.f;
-        gammaInitial = terms.gammaInitial;
-        gammaMax = terms.gammaMax;
-        model = terms.model;
-        seed = terms.seed;
-        emit TaskPublished(msg.sender, terms);
+        if (given.policy == 0 || given.model == 0 || given.seed == 0) revert ZeroDigest();
+        (_policy, _initialModel, _initialSeed) = (given.policy, given.model, given.seed);
+        (_rounds, _f) = (given.rounds, given.f);
+        (_gammaInitial, _gammaMax) = (given.gammaInitial, given.gammaMax);
+        (model, seed) = (given.model, given.seed);
+        emit TaskPublished(msg.sender, given);
     }
 
     /// @notice Admit customers, in as many batches as it takes.
     function admitCustomers(address[] calldata accounts) external onlyManufacturer {
         _require(Phase.Admission);
         uint256 first = _admitCustomers(accounts);
-        _reputation.admit(first, accounts.length, gammaInitial);
+        _reputation.admit(first, accounts.length, _gammaInitial);
     }
 
     /// @notice Admit miners with their VRF keys, in as many batches as it takes.
@@ -179,7 +165,7 @@ contract HearthTask is Verdicts {
     /// @notice End the admission and begin the first round.
     function open() external onlyManufacturer {
         _require(Phase.Admission);
-        (uint256 n, uint256 m, uint256 needed) = (customerCount(), minerCount(), 2 * uint256(f) + 3);
+        (uint256 n, uint256 m, uint256 needed) = (customerCount(), minerCount(), 2 * uint256(_f) + 3);
         if (n < needed) revert TooFewCustomers(n, needed);
         if (m == 0) revert NoMiners();
         uint256 quorum = _quorumOf(m);
@@ -188,7 +174,8 @@ contract HearthTask is Verdicts {
     }
 
     /// @notice Hand in an update's digest without the manufacturer: the round cannot be sealed without this customer.
-    /// @dev The way round a relayer that drops updates; the update itself must be where the miners can fetch it.
+    /// @dev The way round a relayer that drops updates; the update itself must be where the miners can fetch it. As long
+    ///      as rounds have no deadlines the manufacturer decides when one is sealed, so this has to come before.
     function submit(uint256 round, bytes32 update) external {
         _requireRound(Phase.Collection, round);
         uint256 index = customerIndex(msg.sender);
@@ -211,8 +198,9 @@ contract HearthTask is Verdicts {
     ) external onlyManufacturer {
         uint256 n = _requireRound(Phase.Collection, round).customers;
         if (root == 0 || manifest == 0) revert ZeroDigest();
-        if (cid.length != CID_BYTES) revert WrongCid(cid.length);
-        _checkParticipants(round, participants, n);
+        _checkCid(cid);
+        Bitmap.checkParticipants(participants, n);
+        _checkSubmitted(round, participants);
         commitmentOf[round] = keccak256(abi.encode(root, manifest, participants));
         (_progress.phase, _progress.sealedAt) = (Phase.Sealed, uint48(block.number));
         emit RoundSealed(round, root, manifest, size, cid, participants);
@@ -229,18 +217,23 @@ contract HearthTask is Verdicts {
         _checkVerdict(verdict, manifest, record);
         uint256 signers = _checkQuorum(verdict, signatures, progress.quorum);
 
-        uint256 threshold = _reputation.update(verdict.participants, verdict.honest, gammaMax);
+        uint256 threshold = _reputation.update(verdict.participants, verdict.honest, _gammaMax);
         (model, seed) = (verdict.model, verdict.seed);
         _advance(progress);
         Outcome memory outcome = Outcome(threshold, signers, progress.openedAt, progress.sealedAt);
         emit RoundFinalised(verdict.round, msg.sender, verdict, record, outcome);
-        if (verdict.round == rounds) emit TaskCompleted(verdict.model);
+        if (verdict.round == _rounds) emit TaskCompleted(verdict.model);
+    }
+
+    /// @notice What the manufacturer fixed.
+    function terms() external view returns (Terms memory) {
+        return Terms(_policy, _initialModel, _initialSeed, _rounds, _f, _gammaInitial, _gammaMax);
     }
 
     /// @notice Where the task stands, in one call.
     function status() external view returns (Status memory) {
         Progress memory p = _progress;
-        return Status(p.phase, p.round, rounds, p.quorum, p.openedAt, p.sealedAt, model, seed);
+        return Status(p.phase, p.round, _rounds, p.quorum, p.openedAt, p.sealedAt, model, seed, _policy);
     }
 
     /// @notice All reputations, packed: customer i is byte i % 32, counted from the low end, of word i / 32.
@@ -250,7 +243,7 @@ contract HearthTask is Verdicts {
 
     /// @notice Bitmap of the customers that submitted directly for a round.
     function submitted(uint256 round) external view returns (uint256[] memory bitmap) {
-        bitmap = new uint256[](_words(customerCount()));
+        bitmap = new uint256[](Bitmap.words(customerCount()));
         for (uint256 w = 0; w < bitmap.length; ++w) {
             bitmap[w] = _submitted[round][w];
         }
@@ -266,43 +259,34 @@ contract HearthTask is Verdicts {
         if (progress.round != round) revert WrongRound(round, progress.round);
     }
 
-    function _words(uint256 bits) private pure returns (uint256) {
-        return (bits + 255) / 256;
+    /// @dev 36 bytes: version 1, any codec, the multihash of a SHA-256 (0x12) of 32 bytes (0x20). A CID only says where
+    ///      to look; what is found there must hash to the digest beside it.
+    function _checkCid(bytes calldata cid) private pure {
+        if (cid.length != 36 || bytes4(cid[:4]) & 0xff00ffff != 0x01001220) revert WrongCid(cid);
     }
 
-    function _checkParticipants(uint256 round, uint256[] calldata participants, uint256 n) private view {
-        uint256 words = _words(n);
-        if (participants.length != words) revert WrongLength(participants.length, words);
-        uint256 beyond = n % 256 == 0 ? 0 : participants[words - 1] >> (n % 256);
-        if (beyond != 0) revert UnknownCustomers(beyond << (n % 256));
-        uint256 any = 0;
-        for (uint256 w = 0; w < words; ++w) {
-            any |= participants[w];
+    /// @dev Revert if a customer that submitted directly is left out.
+    function _checkSubmitted(uint256 round, uint256[] calldata participants) private view {
+        for (uint256 w = 0; w < participants.length; ++w) {
             uint256 missing = _submitted[round][w] & ~participants[w];
             if (missing != 0) revert Omitted(w, missing);
         }
-        if (any == 0) revert NoParticipants();
     }
 
     function _checkVerdict(Verdict calldata verdict, bytes32 manifest, Record calldata record) private view {
-        if (verdict.task != policy) revert WrongTask(verdict.task, policy);
+        if (verdict.task != _policy) revert WrongTask(verdict.task, _policy);
         bytes32 commitment = keccak256(abi.encode(verdict.root, manifest, verdict.participants));
         if (commitment != commitmentOf[verdict.round]) revert NotAsSealed(commitment, commitmentOf[verdict.round]);
         if (verdict.model == 0 || verdict.record == 0 || verdict.seed == 0) revert ZeroDigest();
-        if (record.cid.length != CID_BYTES) revert WrongCid(record.cid.length);
-        uint256 words = verdict.participants.length;
-        if (verdict.honest.length != words) revert WrongLength(verdict.honest.length, words);
-        for (uint256 w = 0; w < words; ++w) {
-            uint256 strangers = verdict.honest[w] & ~verdict.participants[w];
-            if (strangers != 0) revert HonestNotParticipant(w, strangers);
-        }
+        _checkCid(record.cid);
+        Bitmap.checkHonest(verdict.honest, verdict.participants);
         if (msg.sender != verdict.leader) revert NotLeader(msg.sender, verdict.leader);
         minerIndex(verdict.leader);
     }
 
     /// @dev Begin the next round, or complete the task.
     function _advance(Progress memory progress) private {
-        bool last = progress.round == rounds;
+        bool last = progress.round == _rounds;
         _progress.phase = last ? Phase.Completed : Phase.Collection;
         if (!last) _progress.round = progress.round + 1;
         _progress.openedAt = uint48(block.number);

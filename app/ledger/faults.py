@@ -67,11 +67,13 @@ def decode_revert(data: object, abi: Sequence[Any]) -> tuple[str, tuple[object, 
                 values = Web3().codec.decode(types, bytes.fromhex(data[10:]))
             except DecodingError:
                 break
-            return entry["name"], tuple(_readable(value) for value in values)
+            return entry["name"], tuple(_readable(kind, value) for kind, value in zip(types, values, strict=True))
     return "unknown error", (data,)
 
 
-def _readable(value: object) -> object:
+def _readable(kind: str, value: Any) -> object:
+    if kind == "address":
+        return Web3.to_checksum_address(value)
     return "0x" + value.hex() if isinstance(value, bytes) else value
 
 

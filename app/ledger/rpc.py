@@ -16,7 +16,7 @@ from eth.abc import BlockAPI, BlockHeaderAPI, ComputationAPI, SignedTransactionA
 from eth.exceptions import HeaderNotFound, Revert, TransactionNotFound
 from eth.vm.forks.prague.transactions import PragueTransactionBuilder
 from eth.vm.spoof import SpoofTransaction
-from eth_typing import Hash32
+from eth_typing import Address, Hash32
 from eth_utils import ValidationError, to_canonical_address
 from web3.providers.base import JSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
@@ -203,7 +203,7 @@ class EmbeddedRpc:
             max_priority_fee_per_gas=0,
             max_fee_per_gas=fee,
             gas=gas,
-            to=_address(call["to"]) if call.get("to") else b"",
+            to=_address(call["to"]) if call.get("to") else Address(b""),
             value=int(call.get("value") or "0x0", 16),
             data=bytes.fromhex((call.get("data") or call.get("input") or "0x")[2:]),
             access_list=(),
@@ -298,7 +298,7 @@ class EmbeddedProvider(JSONBaseProvider):
         return True
 
 
-def _address(text: str) -> Any:
+def _address(text: str) -> Address:
     return to_canonical_address(text)
 
 

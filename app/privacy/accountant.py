@@ -15,7 +15,7 @@ from typing import Any
 from app.privacy.cost import PrivacyCost, PrivacySpent
 from app.privacy.durable import write_durably
 from app.protocol.digest import canonical_json, sha256
-from app.protocol.errors import PrivacyError
+from app.protocol.errors import PrivacyError, ProtocolError, StoreError
 
 _FORMAT = "hearth privacy ledger 1"
 _MEMBERS = {"previous", "release", "record_set", "parameters", "mechanism", "unit", "epsilon", "delta"}
@@ -116,7 +116,7 @@ class Accountant:
                 entry = _Entry.from_json(json.loads(line))
                 if entry.to_line(lines[number - 2]) != line:
                     raise ValueError("not in canonical form, or the line before was changed")
-            except (TypeError, ValueError, RecursionError) as error:
+            except (ProtocolError, PrivacyError, ValueError, RecursionError) as error:
                 problem = f"the privacy ledger {self._path} is corrupt at line {number}: {error}"
                 raise PrivacyError(f"{problem}; it is left as it is, and nothing is released") from error
             entries.append(entry)
@@ -125,9 +125,14 @@ class Accountant:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the ledger against every other thread and process; a lock dies with its process."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._path.with_name(self._path.name + ".lock"), "ab") as file:
+        lock = self._path.with_name(self._path.name + ".lock")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(lock, "ab")  # noqa: SIM115 - closed below, after the caller's part
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise StoreError(f"cannot lock {lock}: {error.strerror}") from error
+        with file:
             yield
 
 
@@ -171,9 +176,9 @@ class _Entry:
 
 
 def _number(value: object) -> float:
-    if type(value) is not float and type(value) is not int or not 0 <= value < math.inf:
-        raise ValueError("epsilon and delta must be finite and not negative")
-    return float(value)
+    if type(value) is not float or not math.isfinite(value):
+        raise ValueError("epsilon and delta must be finite numbers")
+    return value
 
 
 def _compose(entries: list[_Entry]) -> tuple[Decimal, Decimal]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.protocol.errors import PrivacyError
+
 NEIGHBOURS = "replace one record"
 """The neighbouring relation of every guarantee stated here: two data sets of equal size that differ in one record."""
 
@@ -22,12 +24,21 @@ class PrivacyCost:
         What is protected: ``record``, under the relation `NEIGHBOURS`.
     epsilon, delta : float
         An infinite epsilon says that nothing is promised.
+
+    Raises
+    ------
+    PrivacyError
+        If epsilon or delta is negative or NaN: no release gives privacy back.
     """
 
     mechanism: str
     unit: str
     epsilon: float
     delta: float
+
+    def __post_init__(self) -> None:
+        if not (self.epsilon >= 0 and 0 <= self.delta <= 1):
+            raise PrivacyError(f"a release cannot cost epsilon {self.epsilon}, delta {self.delta}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,6 +192,16 @@ def mechanism_of(config: PrivacyConfig, source: RandomSource) -> Mechanism:
     return GaussianMechanism(config.clip, config.epsilon, config.delta, source)
 
 
+def relative_noise(config: PrivacyConfig) -> float:
+    """Return the standard deviation of the noise on each feature, relative to records of norm 1; 0 for no noise.
+
+    A head that knows it can allow for it: it is public, as everything about the mechanism but its noise.
+    """
+    if config.mechanism == NoMechanism.name:
+        return 0.0
+    return 2.0 * max(1.0, config.clip) * gaussian_scale(config.epsilon, config.delta)
+
+
 def _refuse_unfit(features: Features) -> None:
     if features.ndim != 2 or features.shape[1] > _MAX_FEATURES:
         raise PrivacyError(f"features must be (records, at most {_MAX_FEATURES}), not of shape {features.shape}")

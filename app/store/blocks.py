@@ -97,8 +97,9 @@ class BlockDirectory:
     def sweep(self, live: set[bytes]) -> int:
         """Delete the blocks whose multihash is not in ``live``, and what killed writers left; return how many files."""
         dead = [file for file in self.root.glob(f"*/*{_SUFFIX}") if _is_garbage(file, live)]
+        dead += self.root.glob(f"{TEMPORARY}*")
         for file in dead:
-            file.unlink(missing_ok=True)
+            file.unlink()
         return len(dead)
 
     def _is_sound(self, cid: CID) -> bool:
@@ -116,7 +117,8 @@ class BlockDirectory:
             self.root.mkdir(parents=True, exist_ok=True)
             if self.fsync:
                 sync_directory(self.root.parent)
-            replace_file(self.root / "SHARDING", _SHARDING, self.fsync)
+            if not (self.root / "SHARDING").exists():
+                replace_file(self.root / "SHARDING", _SHARDING, self.fsync)
         folder.mkdir(exist_ok=True)
         if self.fsync:
             sync_directory(self.root)

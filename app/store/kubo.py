@@ -142,7 +142,9 @@ class KuboStore:
         """Say whether the node itself holds the root block of the blob (see `BlobStore.has`)."""
         check_reference(ref, ref.size)
         try:
-            self._ask(lambda: self._client.block.stat(ref.cid, offline=True))
+            # A js-ipfs node does not know "offline"; the timeout ends its search.
+            limit = {"timeout": f"{self._fetch_seconds}s"}
+            self._ask(lambda: self._client.block.stat(ref.cid, offline=True, opts=limit))
         except BlobMissingError:
             return False
         return True

@@ -1,0 +1,101 @@
+"""``python -m app``: one run, or with ``-m`` a sweep, composed from conf/ and the overrides on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from app.protocol.errors import ConfigError, HearthError
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "python -m app") -> int:
+    """Run what the command line asks for.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        By default those of this process.
+    program : str
+        What the user typed to get here.
+
+    Returns
+    -------
+    int
+        0: all is well. 1: a run failed. 2: bad input, and nothing was started. 130: interrupted.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    verbose = "-v" in arguments or "--verbose" in arguments
+    try:
+        return _act(_parse(arguments), program)
+    except KeyboardInterrupt as interrupt:
+        return _fail("interrupted", interrupt, verbose, INTERRUPTED)
+    except ConfigError as error:
+        return _fail(f"error: {error}", error, verbose, BAD_INPUT)
+    except HearthError as error:
+        return _fail(f"error: {error}", error, verbose, FAILED)
+    except Exception as error:  # noqa: BLE001 - people get one line; the run's log has the traceback
+        kind = type(error).__name__
+        return _fail(f"error: {kind}: {error} (this is a defect in Hearth; -v shows where)", error, verbose, FAILED)
+
+
+def _act(options: argparse.Namespace, program: str) -> int:
+    from app.launch import launch, limit_threads
+
+    if options.help:
+        from app.usage import usage
+
+        print(usage(program))
+        return 0
+    limit_threads()
+    if options.multirun and not options.cfg:
+        from app.sweep import sweep
+
+        return sweep(options.overrides)
+    from app.config import compose
+
+    config = compose(options.overrides)
+    if options.cfg:
+        from app.run_directory import to_yaml
+
+        print(to_yaml(config), end="")
+        return 0
+    from app.reporting.progress import choose_progress
+
+    progress = choose_progress()
+    progress.result(launch(config, progress, verbose=options.verbose))
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses flags as everything else is refused: with one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError("command line", message, "-m, -v, --cfg, --help and key=value")
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("-v", "--verbose", action="store_true")
+    parser.add_argument("--cfg", action="store_true")
+    parser.add_argument("overrides", nargs="*")
+    return parser.parse_intermixed_args(arguments)
+
+
+def _fail(line: str, error: BaseException, verbose: bool, code: int) -> int:
+    """Print one line, where to look, and with ``-v`` the traceback; return the exit code."""
+    if verbose:
+        traceback.print_exception(error)
+    for text in (" ".join(line.split()), *getattr(error, "__notes__", ())):
+        print(text, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""The ``hearth`` command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from app.protocol.errors import ConfigError, HearthError
+
+_USAGE = """\
+usage: hearth COMMAND ...
+
+  run [key=value ...]   run a task, as python -m app does; hearth run --help says more
+  show RUN_DIR          print the tables of a finished run again
+  --version             print the version"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code (0: well, 1: failed, 2: bad input)."""
+    command, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
+    try:
+        if command not in COMMANDS:
+            raise ConfigError("command", f"'{command}' is not known", COMMANDS)
+        return COMMANDS[command](rest)
+    except HearthError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from app.__main__ import main as run
+
+    return run(arguments, "hearth run")
+
+
+def _show(arguments: Sequence[str]) -> int:
+    from rich.console import Console
+
+    from app.reporting.summary import print_summary
+    from app.run_directory import RunDirectory
+
+    if len(arguments) != 1:
+        raise ConfigError("hearth show", f"{len(arguments)} run directories are given", "exactly one")
+    directory = RunDirectory.at(arguments[0])
+    result = directory.read_result()
+    try:
+        print_summary(result, Console(highlight=False))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        problem = f"{directory.result_path} is not the result of a run ({type(error).__name__}: {error})"
+        raise ConfigError("run directory", problem, "the folder of a finished run") from error
+    return 0
+
+
+def _version(arguments: Sequence[str]) -> int:
+    from importlib.metadata import version
+
+    print(f"hearth {version('hearth')}")
+    return 0
+
+
+def _help(arguments: Sequence[str]) -> int:
+    print(_USAGE)
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "run": _run,
+    "show": _show,
+    "--version": _version,
+    "--help": _help,
+    "-h": _help,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""One customer of a task: its phone, its MEC server, and what it contributes to a round."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from app.customer.mec import Mec
+from app.customer.phone import Phone
+from app.customer.task import TaskConfig
+from app.protocol.announcement import Announcement
+from app.protocol.digest import sha256
+from app.protocol.errors import ProtocolError
+from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
+from app.protocol.policy import Policy
+from app.protocol.receipt import ENCODING, Receipt, SignedReceipt, privacy_units
+from app.protocol.tensors import pack, unpack
+
+if TYPE_CHECKING:
+    from app.learning.models import Head, SplitModel
+
+ModelFactory = Callable[[Policy, bytes], "SplitModel"]
+"""From a policy and the bytes of its frozen part to the split model with the frozen part loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What a customer sends back for a round.
+
+    Attributes
+    ----------
+    update : bytes
+        Blob of the update on the task's grid (`app.protocol.tensors`, int16).
+    receipt : SignedReceipt
+        The customer's signed statement on it.
+    examples : int
+        Records that were trained on.
+    loss : float
+        Mean training loss of the last epoch.
+    saturated : int
+        How many entries of the update were outside the range of the grid.
+    """
+
+    update: bytes
+    receipt: SignedReceipt
+    examples: int
+    loss: float
+    saturated: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Learnt:
+    """What local training changed.
+
+    Attributes
+    ----------
+    policy : Policy
+        The task's rules.
+    delta : numpy.ndarray of float64
+        Trained minus global parameters, shape (parameters,), in the order of the layout.
+    loss : float
+        Mean training loss of the last epoch.
+    """
+
+    policy: Policy
+    delta: npt.NDArray[np.float64]
+    loss: float
+
+
+class Customer:
+    """A phone paired with its MEC server.
+
+    Calls of one customer must not overlap; different customers may run in threads of one process. A contribution
+    depends on the task, the round, the global model and the customer's own data and noise alone.
+
+    Parameters
+    ----------
+    phone : Phone
+        Raw data, features, privacy, wallet.
+    mec : Mec
+        Training of the head.
+    index : int
+        The customer's index in the task.
+    split_model : callable
+        Opens the task's model, see `ModelFactory`. What it returns is not changed and may be shared.
+    """
+
+    def __init__(self, phone: Phone, mec: Mec, index: int, split_model: ModelFactory) -> None:
+        self._phone, self._mec, self._index, self._split_model = phone, mec, index, split_model
+
+    @property
+    def address(self) -> str:
+        """The customer's checksum address."""
+        return self._phone.address
+
+    def participate(self, announcement: Announcement, policy: bytes, frozen: bytes, model: bytes) -> Contribution:
+        """Train on the announced model and sign the update.
+
+        Parameters
+        ----------
+        announcement : Announcement
+            What is asked for: task, round, and the digest of the global model.
+        policy, frozen, model : bytes
+            The blobs of the task's policy, its frozen part and the global model.
+
+        Raises
+        ------
+        ProtocolError
+            If a blob is not the announced one, the round is not the task's, or training diverged.
+        PrivacyError
+            If a release is due and would exceed the customer's budget.
+        """
+        return self.contribute(announcement, self.learn(announcement, policy, frozen, model))
+
+    def learn(self, announcement: Announcement, policy: bytes, frozen: bytes, model: bytes) -> Learnt:
+        """Check what was announced, have the features released if they are not yet, and train; see `participate`."""
+        rules = _accepted(announcement, policy, frozen, model)
+        task = TaskConfig.of(rules)
+        split = self._split_model(rules, frozen)
+        head = deepcopy(split.mec)
+        start = _set_global(head, rules, model)
+        key = self._phone.key(announcement.task, rules.frozen.sha256)
+        if not self._mec.holds(key):
+            self._mec.accept(self._phone.release(announcement.task, rules.frozen.sha256, split.phone))
+        seed = training_seed(task.seed, announcement.round, self._index)
+        trained, loss = self._mec.train(key, head, task.train, seed)
+        return Learnt(rules, trained.astype(np.float64) - start, loss)
+
+    def contribute(self, announcement: Announcement, learnt: Learnt) -> Contribution:
+        """Put a change of the model on the grid, pack it and sign a receipt for it; see `participate`."""
+        integers, saturated = learnt.policy.grid.encode(learnt.delta, UPDATE_DTYPE)
+        update = pack(integers, learnt.policy.layout, UPDATE_DTYPE)
+        spent = self._phone.spent()
+        epsilon, delta = privacy_units(spent.epsilon, spent.delta)
+        receipt = Receipt(
+            task=announcement.task,
+            round=announcement.round,
+            customer=self.address,
+            model=announcement.model,
+            update=sha256(update),
+            size=len(update),
+            encoding=ENCODING,
+            examples=self._phone.examples,
+            epsilonMicros=epsilon,
+            deltaPicos=delta,
+            releases=spent.releases,
+        )
+        signed = self._phone.sign(receipt, announcement.domain)
+        return Contribution(update, signed, self._phone.examples, learnt.loss, saturated)
+
+
+def training_seed(seed: int, round_number: int, customer: int) -> int:
+    """Return the seed of one customer's local training in one round, from 0 to 2**63 - 1.
+
+    A function of its arguments alone, so that the order in which customers run changes nothing.
+    """
+    text = f"hearth local training: seed {seed}, round {round_number}, customer {customer}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _accepted(announcement: Announcement, policy: bytes, frozen: bytes, model: bytes) -> Policy:
+    """Return the policy if everything is what was announced."""
+    if sha256(policy) != announcement.task:
+        raise ProtocolError("the policy is not the announced task's")
+    if sha256(model) != announcement.model:
+        raise ProtocolError("the global model is not the announced one")
+    rules = Policy.from_bytes(policy)
+    if len(frozen) != rules.frozen.size or sha256(frozen) != rules.frozen.sha256:
+        raise ProtocolError("the frozen part is not the policy's")
+    if not 1 <= announcement.round <= rules.rounds:
+        raise ProtocolError(f"round {announcement.round} is not one of the task's {rules.rounds}")
+    return rules
+
+
+def _set_global(head: Head, rules: Policy, model: bytes) -> npt.NDArray[np.float64]:
+    """Set the global weights and return them as the head has them, in float64."""
+    from app.learning.weights import get_vector, layout, set_vector
+
+    if layout(head) != rules.layout:
+        raise ProtocolError("the policy's layout is not that of the model that its config describes")
+    set_vector(head, rules.grid.decode(unpack(model, rules.layout, MODEL_DTYPE)))
+    return get_vector(head).astype(np.float64)

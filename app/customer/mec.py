@@ -1,0 +1,81 @@
+"""The MEC server of one customer: it trains the head on what the phone has released."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from app.customer.shelf import Shelf
+from app.customer.wire import FeatureRelease
+from app.learning.config import TrainConfig
+from app.protocol.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from app.learning.models import Head
+
+
+class Mec:
+    """Mobile-edge-computing server, half of a customer.
+
+    It is honest in training but not trusted with data: raw data, clean features, the wallet and the accountant are
+    the phone's. All that the phone ever sends it is a `FeatureRelease`; everything it does with that, in however many
+    epochs and rounds, is post-processing and costs no further privacy.
+
+    Parameters
+    ----------
+    home : Path or None
+        Folder of its own, where releases outlive the process; None keeps them in memory alone.
+    """
+
+    def __init__(self, home: Path | None) -> None:
+        self._shelf = Shelf(home)
+
+    def holds(self, key: str) -> bool:
+        """Tell whether it has the release under ``key``, whole."""
+        return self._shelf.get(key) is not None
+
+    def accept(self, release: FeatureRelease) -> None:
+        """Take a release and keep it; raise `StoreError` if the disk refuses."""
+        self._shelf.put(release)
+
+    def train(self, key: str, head: Head, train: TrainConfig, seed: int) -> tuple[npt.NDArray[np.float32], float]:
+        """Train a head on a release.
+
+        Parameters
+        ----------
+        key : str
+            Which release.
+        head : Head
+            The MEC part of the model with the global weights set; it is changed.
+        train : TrainConfig
+            Epochs, batch size and so on.
+        seed : int
+            Order of the batches and everything else that is drawn.
+
+        Returns
+        -------
+        vector : numpy.ndarray of float32
+            The trained parameters, shape (parameters,), in the order of the model's layout.
+        loss : float
+            Mean loss of the last epoch.
+
+        Raises
+        ------
+        ProtocolError
+            If it does not hold the release.
+        """
+        from app.learning.training import train_head
+        from app.learning.weights import get_vector
+
+        release = self._shelf.get(key)
+        if release is None:
+            raise ProtocolError(f"the MEC server holds no release {key}")
+        loss = train_head(head, release.features, release.labels, train, seed)
+        return get_vector(head), loss
+
+    def forget(self) -> None:
+        """Delete every release, once the task is over."""
+        self._shelf.clear()

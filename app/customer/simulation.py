@@ -1,0 +1,119 @@
+"""Customers of a simulation: derived from the run's seed, so that a run can be repeated bit for bit."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from app.customer.attacks import AttackConfig, Participant, adversary
+from app.customer.customer import Customer
+from app.customer.mec import Mec
+from app.customer.phone import LEDGER, Phone
+from app.customer.task import TaskConfig, section
+from app.privacy.accountant import Accountant
+from app.privacy.config import PrivacyConfig
+from app.privacy.mechanism import NoMechanism, mechanism_of, relative_noise
+from app.privacy.randomness import InsecureSeededRandom, RandomSource, SystemRandom
+from app.protocol.errors import PrivacyError, ProtocolError
+from app.protocol.keys import simulation_account, simulation_secret
+from app.protocol.policy import Policy
+
+if TYPE_CHECKING:
+    from app.learning.config import DataConfig, ModelConfig
+    from app.learning.models import SplitModel
+
+_building = Lock()
+
+
+def simulated_customer(policy: Policy, index: int, home: Path, *, deployment: bool = False) -> Participant:
+    """Return customer ``index`` of a simulated task.
+
+    Its data, its wallet and its noise follow from ``policy.config``: ``seed``, ``customers``, and the sections
+    ``data``, ``model``, ``train``, ``privacy`` and ``attack``. What it must remember lies under ``home``, so another
+    process can go on with the same customer.
+
+    Parameters
+    ----------
+    policy : Policy
+        The task's rules.
+    index : int
+        Which customer, from 0.
+    home : Path
+        Folder of all simulated customers. This one has a folder of its own in it, and its phone and its MEC server
+        have one each in that.
+    deployment : bool, default False
+        True is refused.
+
+    Raises
+    ------
+    PrivacyError
+        In a deployment: keys, data and noise that follow from a seed protect nobody.
+    ProtocolError
+        If the configuration is not a task's, or has no such customer.
+    """
+    refuse_in_deployment(deployment)
+    task, attack = TaskConfig.of(policy), section(policy, "attack", AttackConfig)
+    if not 0 <= index < task.customers:
+        raise ProtocolError(f"the task has the customers 0 to {task.customers - 1}, not {index}")
+    own = home / f"{index:05d}"
+    customer = Customer(_phone(task, index, own / "phone"), Mec(own / "mec"), index, split_model)
+    return adversary(customer, attack) if attack.hostile(index, task.customers) else customer
+
+
+def refuse_in_deployment(deployment: bool) -> None:
+    """Raise `PrivacyError` if simulated customers are asked for where real people's data is at stake."""
+    if deployment:
+        raise PrivacyError("seeded-insecure randomness and simulation keys are refused in deployment")
+
+
+def split_model(policy: Policy, frozen: bytes) -> SplitModel:
+    """Return the task's model with its frozen part loaded; one for all customers of a process, never changed."""
+    task = TaskConfig.of(policy)
+    with _building:
+        return _split_model(task.data, task.model, task.privacy, task.customers, task.seed, frozen)
+
+
+@lru_cache(maxsize=2)
+def _split_model(
+    data: DataConfig, model: ModelConfig, privacy: PrivacyConfig, customers: int, seed: int, frozen: bytes
+) -> SplitModel:
+    from app.learning.models import build
+    from app.learning.views import inspect
+    from app.learning.weights import load_frozen
+
+    noise = relative_noise(privacy)
+    split = build(model, inspect(data, customers, seed), noised=noise > 0, noise=noise, seed=seed)
+    load_frozen(split, frozen)
+    return split
+
+
+def _phone(task: TaskConfig, index: int, home: Path) -> Phone:
+    from app.learning.views import customer_view
+
+    with _building:
+        data = customer_view(task.data, task.customers, index, task.seed)
+    account = simulation_account(task.seed, "customer", index)
+    return Phone(
+        data,
+        mechanism_of(task.privacy, _source(task.privacy, task.seed, index)),
+        _accountant(task.privacy, account.address, home),
+        account,
+        simulation_secret(task.seed, "salt", index),
+        home,
+        deployment=False,
+    )
+
+
+def _source(privacy: PrivacyConfig, seed: int, index: int) -> RandomSource:
+    if privacy.randomness == SystemRandom.name:
+        return SystemRandom()
+    return InsecureSeededRandom(seed, "features", index)
+
+
+def _accountant(privacy: PrivacyConfig, owner: str, home: Path) -> Accountant:
+    if privacy.mechanism == NoMechanism.name:
+        return Accountant(home / LEDGER, owner, math.inf, 0.0)  # nothing is promised, so nothing is refused
+    return Accountant(home / LEDGER, owner, privacy.budget, privacy.delta)

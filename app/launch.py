@@ -1,0 +1,114 @@
+"""One run from its configuration to its result: the threads, the run directory, the log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from app.config import Config
+    from app.reporting.progress import Progress
+
+_LIBRARIES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_log = logging.getLogger("hearth")
+
+
+def limit_threads() -> None:
+    """Let numerical libraries that are not loaded yet use one thread each, unless the user chose otherwise.
+
+    Customers run side by side, one a core; threads inside each of them would only wait for one another.
+    """
+    for name in _LIBRARIES:
+        os.environ.setdefault(name, "1")
+
+
+def launch(
+    config: Config,
+    progress: Progress,
+    *,
+    parent: Path | None = None,
+    name: str | None = None,
+    verbose: bool = False,
+) -> dict[str, Any]:
+    """Run one task and return the contents of its ``result.json``.
+
+    Nothing is written before the data is loaded and the model is built. What fails later leaves its run directory,
+    with the traceback in its log, and says where in a note of the exception.
+
+    Parameters
+    ----------
+    config : Config
+        What to run.
+    progress : Progress
+        Is told about every round.
+    parent, name : Path and str, optional
+        Where the run directory is made and what it is called, see `RunDirectory.create`.
+    verbose : bool, default False
+        Leave the libraries' own words on the terminal.
+
+    Raises
+    ------
+    HearthError
+        If the task cannot be run as configured, or cannot go on.
+    """
+    from app import engines
+    from app.run_directory import RunDirectory
+    from app.task import prepare
+
+    with quiet_libraries(verbose):
+        progress.prepare()
+        try:
+            prepared = prepare(config)
+        except BaseException:
+            progress.end()
+            raise
+        directory = RunDirectory.create(prepared.config, parent, name)
+        with _log_file(directory.log_path):
+            try:
+                return engines.run(prepared, directory, progress)
+            except BaseException as error:
+                _log.error("the run ended early", exc_info=error)
+                error.add_note(f"what the run wrote until then: {directory.path}")
+                raise
+
+
+@contextmanager
+def quiet_libraries(verbose: bool = False) -> Iterator[None]:
+    """Keep Flower's lines and Python's warnings off the terminal inside the ``with`` block; the log still gets them."""
+    if verbose:
+        yield
+        return
+    handlers = [handler for name in ("flwr", "ray") for handler in logging.getLogger(name).handlers]
+    levels = [handler.level for handler in handlers]
+    for handler in handlers:
+        handler.setLevel(logging.ERROR)
+    logging.captureWarnings(True)
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        logging.captureWarnings(False)
+        for handler, level in zip(handlers, levels, strict=True):
+            handler.setLevel(level)
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """Let every logger of the process write to ``path`` too, from INFO on."""
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(min(level, logging.INFO))
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,107 @@
+"""What a user can choose about data, model and local training: plain frozen records, checked where they are used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DATA_SETS = ("plaid", "digits", "mnist", "folder")
+PARTITIONS = ("iid", "dirichlet", "column")
+MODELS = ("auto", "signal", "cnn", "mlp")
+HEADS = ("auto", "mlp", "prototype")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which records, and how they lie with the manufacturer and the customers.
+
+    Attributes
+    ----------
+    name : str
+        One of `DATA_SETS`.
+    path : str or None
+        ``folder``: the directory with the user's files. ``mnist``: a local directory or a Hugging Face hub name;
+        None looks in the usual places.
+    label : str or None
+        Column that holds the class; None means ``label``.
+    partition : str
+        One of `PARTITIONS`. ``iid`` is stratified: every customer gets its share of every class.
+    alpha : float
+        Concentration of the Dirichlet partition, > 0; the smaller, the more the customers differ.
+    column : str or None
+        Column whose groups are the customers (``household``); needed by ``column``, and never an input.
+    public : int
+        Records of each class that the manufacturer itself owns, >= 1. They are taken from train, at most half of a
+        class, and no customer has them.
+    test_share : float
+        Share of the records that is held out where the source has one file, in (0, 1).
+    """
+
+    name: str = "plaid"
+    path: str | None = None
+    label: str | None = None
+    partition: str = "iid"
+    alpha: float = 0.5
+    column: str | None = None
+    public: int = 3
+    test_share: float = 0.2
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model, where it is cut, and what the MEC trains.
+
+    Attributes
+    ----------
+    name : str
+        One of `MODELS`; ``auto`` takes what fits the data.
+    split : str
+        Last stage that runs on the phone; ``auto`` is ``bottleneck`` where features are noised and the stage before
+        it where they are not.
+    head : str
+        One of `HEADS`; ``auto`` is ``prototype`` where features are noised and ``mlp`` where they are not.
+    bottleneck : int
+        Features that leave the phone after the stage ``bottleneck``.
+    hidden : tuple of int
+        Widths of the hidden layers of the head ``mlp``; empty makes it linear.
+    """
+
+    name: str = "auto"
+    split: str = "auto"
+    head: str = "auto"
+    bottleneck: int = 32
+    hidden: tuple[int, ...] = (128, 64)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One customer's local training in one round: plain SGD on cached features.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the customer's features, >= 1.
+    batch_size : int
+        Records of a step; 0 takes all of them in one step.
+    learning_rate : float
+        Step size, > 0.
+    momentum : float
+        In [0, 1).
+    """
+
+    epochs: int = 1
+    batch_size: int = 0
+    learning_rate: float = 1.0
+    momentum: float = 0.0
+
+
+def default_training(head: str, records: int) -> TrainConfig:
+    """Return settings that suit a resolved head (``prototype`` or ``mlp``) and a customer with ``records`` records.
+
+    The prototype's loss is linear in the features, so one step over all records says everything. An MLP wants a
+    few hundred small steps a round: many passes over a small home's records, one over thousands.
+    """
+    if head == "prototype":
+        return TrainConfig(epochs=1, batch_size=0, learning_rate=1.0, momentum=0.0)
+    if records < 1000:
+        return TrainConfig(epochs=8, batch_size=16, learning_rate=0.01, momentum=0.9)
+    return TrainConfig(epochs=1, batch_size=64, learning_rate=0.02, momentum=0.9)

@@ -1,0 +1,50 @@
+"""Sources of records, one per file, and the one function that picks among them."""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+
+from app.learning.config import DATA_SETS, DataConfig
+from app.learning.data import Source
+from app.protocol.errors import ConfigError
+
+_lock = threading.Lock()
+
+
+def load(data: DataConfig, seed: int) -> Source:
+    """Return the source that ``data`` names; the same object for every party in one process.
+
+    Raises
+    ------
+    ConfigError
+        If ``data.name`` is unknown or ``data.test_share`` is not in (0, 1).
+    DataError
+        If the records are missing or malformed.
+    """
+    if data.name not in DATA_SETS:
+        raise ConfigError("data.name", f"there is no data set {data.name!r}", allowed=DATA_SETS)
+    if not 0 < data.test_share < 1:
+        raise ConfigError("data.test_share", f"{data.test_share} is not a share", allowed="between 0 and 1")
+    group = data.column if data.partition == "column" else None
+    with _lock:  # a data set is read once, however many customers ask at the same time
+        return _load(data.name, data.path, data.label, group, data.test_share, seed)
+
+
+@lru_cache(maxsize=2)
+def _load(name: str, path: str | None, label: str | None, group: str | None, test_share: float, seed: int) -> Source:
+    if name == "plaid":
+        from app.learning.datasets import plaid
+
+        return plaid.load()
+    if name == "digits":
+        from app.learning.datasets import digits
+
+        return digits.load(test_share, seed)
+    if name == "mnist":
+        from app.learning.datasets import mnist
+
+        return mnist.load(path, label, group, test_share, seed)
+    from app.learning.datasets import folder
+
+    return folder.load(path, label, group, test_share, seed)

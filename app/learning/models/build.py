@@ -1,0 +1,145 @@
+"""From configuration to a split model: a named pair of phone part and MEC part, cut after a named stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from app.learning.config import HEADS, MODELS, ModelConfig
+from app.learning.data import DataSummary, Inputs
+from app.learning.models import cnn, mlp, signal
+from app.learning.models.heads import Head, MlpHead, PrototypeHead, uniform_start
+from app.learning.models.phone import Phone, Prepare
+from app.protocol.errors import ConfigError
+
+Augment = Callable[[Inputs, np.random.Generator], Inputs]
+_MODEL_OF_KIND = {"signal": "signal", "image": "cnn", "table": "mlp"}
+
+
+@dataclass(frozen=True, eq=False)
+class SplitModel:
+    """A model and where it is cut.
+
+    Attributes
+    ----------
+    name, split, head : str
+        Resolved names: nothing is ``auto`` any more.
+    stages : tuple of str
+        Names of all stages, in order.
+    phone : Phone
+        Frozen: records to features.
+    mec : Head
+        Trainable: features to scores.
+    feature_size : int
+        Features of one record that leave the phone.
+    extractor : nn.ModuleDict
+        All stages. The manufacturer trains them together; the phone runs those up to the split.
+    augment : callable
+        How the manufacturer varies its public records.
+    """
+
+    name: str
+    split: str
+    head: str
+    stages: tuple[str, ...]
+    phone: Phone
+    mec: Head
+    feature_size: int
+    extractor: nn.ModuleDict
+    augment: Augment
+
+
+def build(
+    model: ModelConfig, summary: DataSummary, *, noised: bool, noise: float = 0.0, seed: int = 0
+) -> SplitModel:
+    """Build the model with its first weights, which depend on the seed alone.
+
+    Parameters
+    ----------
+    model : ModelConfig
+        Names may be ``auto``.
+    summary : DataSummary
+        Kind and shape of the records, the classes, and how many records the customers have.
+    noised : bool
+        Whether features leave the phone with noise; decides what ``auto`` means.
+    noise : float
+        Standard deviation of that noise on features of norm 1. The head ``prototype`` weighs by it.
+    seed : int
+        Draws the first weights.
+
+    Raises
+    ------
+    ConfigError
+        If a name is unknown, does not fit the data, or a size is not positive.
+    """
+    name = _model_name(model, summary)
+    if model.bottleneck < 1:
+        raise ConfigError("model.bottleneck", f"{model.bottleneck} features are none", allowed=">= 1")
+    if any(width < 1 for width in model.hidden):
+        raise ConfigError("model.hidden", f"{list(model.hidden)} has an empty layer", allowed="widths >= 1")
+    stages, prepare, augment, shape = _stages(name, summary, model.bottleneck)
+    uniform_start(nn.ModuleDict(stages), generator := torch.Generator().manual_seed(seed))
+    split = _resolve("model.split", model.split, tuple(stages), list(stages)[-1 if noised else -2])
+    head = _resolve("model.head", model.head, HEADS[1:], "prototype" if noised else "mlp")
+    phone = Phone(prepare, stages, split)
+    with torch.no_grad():
+        cut = phone.forward(torch.zeros(1, *shape)).shape[1]
+    if head == "prototype":
+        mec: Head = PrototypeHead(cut, len(summary.classes), max(1, sum(summary.per_customer)), noise)
+    else:
+        trunk, size = _trunk(stages, split, shape)
+        mec = MlpHead(trunk, size, model.hidden, len(summary.classes))
+        uniform_start(mec.layers, generator)
+    return SplitModel(name, split, head, tuple(stages), phone, mec, cut, nn.ModuleDict(stages), augment)
+
+
+def _model_name(model: ModelConfig, summary: DataSummary) -> str:
+    fitting = _MODEL_OF_KIND[summary.kind]
+    if model.name not in MODELS:
+        raise ConfigError("model.name", f"there is no model {model.name!r}", allowed=MODELS)
+    if model.name not in ("auto", fitting):
+        raise ConfigError("model.name", f"{model.name} does not read {summary.kind} data", allowed=("auto", fitting))
+    return fitting
+
+
+def _resolve(key: str, given: str, allowed: tuple[str, ...], auto: str) -> str:
+    if given not in ("auto", *allowed):
+        raise ConfigError(key, f"the model has no {key.split('.')[1]} {given!r}", allowed=("auto", *allowed))
+    return auto if given == "auto" else given
+
+
+def _stages(
+    name: str, summary: DataSummary, bottleneck: int
+) -> tuple[dict[str, nn.Module], Prepare, Augment, tuple[int, ...]]:
+    """Return a model's stages, its transform, its augmentation, and the shape of one prepared record."""
+    if name == "signal":
+        return signal.stages(bottleneck), signal.prepare, signal.augment, (signal.SIZE,)
+    if name == "cnn":
+        height, width, colours = (*summary.input_shape, 1)[:3]
+        stages = cnn.stages(summary.input_shape, bottleneck)
+        return stages, cnn.prepare, cnn.augment, (colours, height, width)
+    columns = math.prod(summary.input_shape)
+    return mlp.stages(columns, bottleneck), mlp.prepare, mlp.augment, (columns,)
+
+
+def _trunk(stages: dict[str, nn.Module], split: str, shape: tuple[int, ...]) -> tuple[nn.Module, int]:
+    """Return the stages between the split and the head as one module of flat features, and its output size.
+
+    The bottleneck narrows what leaves the phone; after the split it has no purpose and is left out.
+    """
+    names = list(stages)
+    cut = names.index(split) + 1
+    x: Tensor = torch.zeros(1, *shape)
+    with torch.no_grad():
+        for name in names[:cut]:
+            x = stages[name](x)
+        later = [stages[name] for name in names[cut:] if name != "bottleneck"]
+        if not later:
+            return nn.Identity(), x.flatten(1).shape[1]
+        trunk = nn.Sequential(nn.Unflatten(1, tuple(x.shape[1:])), *later, nn.Flatten())
+        return trunk, trunk(x.flatten(1)).shape[1]

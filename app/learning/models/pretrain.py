@@ -1,0 +1,95 @@
+"""What the manufacturer does before the task: train the extractor on its public records, and start the head.
+
+The result is the initial global model: it is as good as the public records alone make it, and no customer's record
+has touched it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from app.learning.config import TrainConfig
+from app.learning.data import Dataset, Inputs
+from app.learning.models.build import SplitModel
+from app.learning.models.heads import SHARPNESS, PrototypeHead
+from app.learning.models.phone import Scale
+from app.learning.training import features, train_head
+
+VARIANTS = 8  # varied copies of each public record
+ADAM = False
+EPOCHS = 60
+BATCH = 64
+RATE = 0.02
+DECAY = 1e-3
+JITTER = 0.3  # noise on standardised signatures and tables
+
+
+def pretrain(model: SplitModel, public: Dataset, seed: int) -> None:
+    """Train ``model`` in place on the manufacturer's public records; the phone is frozen afterwards.
+
+    The extractor learns to send the records of one class in one direction: cross-entropy over the cosines between the
+    bottleneck's unit vectors and one trainable direction a class, with a cosine-shaped learning rate. The bottleneck
+    serves this even where the split comes before it, because it is how the convolutions are trained.
+
+    Parameters
+    ----------
+    model : SplitModel
+        Fresh from `build`.
+    public : Dataset
+        The manufacturer's records.
+    seed : int
+        Decides order, variants and jitter.
+    """
+    varied = np.random.default_rng([seed, 0xA06])
+    copies: list[Inputs] = [public.inputs, *(model.augment(public.inputs, varied) for _ in range(VARIANTS))]
+    records = torch.cat([model.phone.prepare(copy) for copy in copies])
+    labels = torch.from_numpy(public.labels).repeat(len(copies))
+    _fit_scales(model.extractor, records[: len(public)])
+    if model.split == "bottleneck" or model.name == "cnn":
+        _train_extractor(model, records, labels, len(public.classes), seed)
+    model.phone.requires_grad_(False)
+    model.mec.requires_grad_(True)  # stages after the split go on learning there
+    _start_head(model, public, seed)
+
+
+def _fit_scales(extractor: nn.ModuleDict, records: Tensor) -> None:
+    """Fit each `Scale` on the public records; it is always the first thing that changes them."""
+    for layer in extractor.modules():
+        if isinstance(layer, Scale):
+            layer.fit(records)
+
+
+def _train_extractor(model: SplitModel, records: Tensor, labels: Tensor, classes: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    jitter = 0.0 if model.name == "cnn" else JITTER
+    with torch.no_grad():
+        x = records
+        fixed = [stage for stage in model.extractor.values() if not list(stage.parameters())]
+        for stage in fixed:
+            x = stage(x)
+    learnt = nn.Sequential(*(stage for stage in model.extractor.values() if list(stage.parameters())))
+    learnt.requires_grad_(True)
+    width = learnt(x[:1]).shape[1]
+    directions = nn.Parameter(torch.randn(classes, width, generator=generator))
+    optimiser = (torch.optim.Adam([*learnt.parameters(), directions], lr=RATE) if ADAM else torch.optim.SGD([*learnt.parameters(), directions], lr=RATE, momentum=0.9, weight_decay=DECAY))
+    for epoch in range(EPOCHS):
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * 0.5 * (1 + np.cos(np.pi * epoch / EPOCHS))
+        order = torch.randperm(len(x), generator=generator)
+        for batch in order.split(BATCH):
+            noise = jitter * torch.randn(x[batch].shape, generator=generator) if jitter else 0.0
+            cosines = learnt(x[batch] + noise) @ nn.functional.normalize(directions, dim=1).T
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(SHARPNESS * cosines, labels[batch]).backward()
+            optimiser.step()
+    learnt.requires_grad_(False)
+
+
+def _start_head(model: SplitModel, public: Dataset, seed: int) -> None:
+    found = features(model.phone, public)
+    if isinstance(model.mec, PrototypeHead):
+        model.mec.start(torch.from_numpy(found), torch.from_numpy(public.labels))
+    else:
+        train_head(model.mec, found, public.labels, TrainConfig(30, 16, 0.01, 0.9), seed)

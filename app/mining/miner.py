@@ -1,0 +1,131 @@
+"""One miner: it recomputes a sealed round on its own and signs what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eth_account.signers.local import LocalAccount
+
+from app.mining.election import Ticket, draw, election_message, next_seed, rank
+from app.mining.outcome import Outcome, evaluate
+from app.mining.round import SealedRound
+from app.protocol.digest import BlobRef, sha256
+from app.protocol.errors import RoundError
+from app.protocol.record import Election, RoundRecord
+from app.protocol.verdict import Verdict
+from app.store.base import BlobStore
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """A miner's signed verdict, and the two blobs that it binds.
+
+    Attributes
+    ----------
+    verdict : Verdict
+        What the miner found.
+    signature : bytes
+        Its signature of the verdict (65 bytes).
+    record, model : bytes
+        The round record and the new global model, whose digests are in the verdict.
+    fetch_seconds, compute_seconds : float
+        What the evaluation cost this miner; zero where it had it already.
+    """
+
+    verdict: Verdict
+    signature: bytes
+    record: bytes
+    model: bytes
+    fetch_seconds: float = 0.0
+    compute_seconds: float = 0.0
+
+
+class Miner:
+    """A miner with its keys and its own access to the blobs.
+
+    Parameters
+    ----------
+    account : LocalAccount
+        Signs verdicts and, as leader, sends the transaction.
+    vrf_secret : bytes
+        32 bytes; the public key is registered on chain.
+    store : BlobStore
+        Where this miner reads blobs and, as leader, publishes them.
+    """
+
+    def __init__(self, account: LocalAccount, vrf_secret: bytes, store: BlobStore) -> None:
+        self.account, self._vrf_secret, self._store = account, vrf_secret, store
+        self._last: tuple[SealedRound, Outcome] | None = None
+
+    @property
+    def address(self) -> str:
+        """The miner's checksum address."""
+        return str(self.account.address)
+
+    def ticket(self, sealed: SealedRound) -> Ticket:
+        """Return this miner's entry in the election of the round's leader."""
+        return draw(self.address, self._vrf_secret, _message(sealed))
+
+    def vote(self, sealed: SealedRound, tickets: Sequence[Ticket], rank: int = 0) -> Vote:
+        """Recompute the round and sign the outcome.
+
+        Parameters
+        ----------
+        sealed : SealedRound
+            The round, as the chain states it.
+        tickets : sequence of Ticket
+            All miners' tickets, in any order. This miner's own must be among them: a quorum's verdict can then leave
+            out no ticket of the quorum.
+        rank : int, default 0
+            Which valid ticket leads: the lowest, or a later one after those before it failed to finalise.
+
+        Raises
+        ------
+        RoundError
+            If the round cannot be judged, or the election is not one that this miner can stand for.
+        StoreError
+            If the store failed.
+        """
+        election = self._election(sealed, tickets, rank)
+        cached = self._last is not None and self._last[0] == sealed
+        outcome = self._outcome(sealed)
+        record = RoundRecord(outcome.evaluation, election).to_bytes()
+        verdict = Verdict(
+            task=outcome.evaluation.task,
+            round=sealed.round,
+            root=sealed.root,
+            model=sha256(outcome.model),
+            record=sha256(record),
+            participants=sealed.participants,
+            honest=outcome.evaluation.honest,
+            customers=len(sealed.customers),
+            leader=election.leader,
+            seed=election.seed,
+        )
+        signature = verdict.sign(self.account, sealed.domain)
+        seconds = (0.0, 0.0) if cached else (outcome.fetch_seconds, outcome.compute_seconds)
+        return Vote(verdict, signature, record, outcome.model, *seconds)
+
+    def publish(self, vote: Vote) -> tuple[BlobRef, BlobRef]:
+        """Put a vote's record and model into the store, as the leader does; return where they are."""
+        name = f"round-{vote.verdict.round:04d}"
+        return self._store.put(vote.record, f"{name}/record"), self._store.put(vote.model, f"{name}/model")
+
+    def _outcome(self, sealed: SealedRound) -> Outcome:
+        """Evaluate the round once: the outcome is a pure function of it."""
+        if self._last is None or self._last[0] != sealed:
+            self._last = sealed, evaluate(sealed, self._store)
+        return self._last[1]
+
+    def _election(self, sealed: SealedRound, tickets: Sequence[Ticket], place: int) -> Election:
+        ranked = rank(tickets, dict(sealed.miners), _message(sealed))
+        if self.address not in {ticket.miner for ticket in ranked}:
+            raise RoundError(f"round {sealed.round}: the ticket of miner {self.address} is missing or not valid")
+        if not 0 <= place < len(ranked):
+            raise RoundError(f"round {sealed.round} has {len(ranked)} valid tickets, none of rank {place}")
+        return Election(ranked, ranked[place].miner, next_seed(ranked[place]))
+
+
+def _message(sealed: SealedRound) -> bytes:
+    return election_message(sealed.domain, sealed.policy.digest, sealed.round, sealed.seed)

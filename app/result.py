@@ -1,0 +1,161 @@
+"""What a run came to, as ``result.json`` and ``metrics.jsonl`` state it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from app.privacy.config import PrivacyConfig
+from app.protocol.digest import hex32
+from app.protocol.keys import simulation_account
+from app.protocol.receipt import UNBOUNDED, Receipt
+from app.protocol.tensors import parameter_count
+from app.reporting.progress import RoundReport
+from app.run_directory import RunDirectory
+from app.task import Task
+from strategies.hearth import Hearth, RoundOutcome
+from strategies.stopwatch import Stopwatch
+
+_PARTS = ("train", "mine", "chain", "store", "total")
+
+
+def build_result(
+    task: Task,
+    strategy: Hearth,
+    accuracies: list[float],
+    losses: list[float],
+    stopwatch: Stopwatch,
+    directory: RunDirectory,
+) -> dict[str, Any]:
+    """Collect the contents of ``result.json``.
+
+    Parameters
+    ----------
+    task, strategy : Task, Hearth
+        After the last round.
+    accuracies, losses : list of float
+        On the test records; index 0 is the initial model, which knows the public records alone.
+    stopwatch : Stopwatch
+        Seconds by part, ``total`` among them.
+    directory : RunDirectory
+        Where the evidence lies.
+    """
+    config, history, summary = task.prepared.config, strategy.history, task.prepared.data.summary
+    block, block_hash = task.chain.head()
+    return {
+        "name": directory.path.name,
+        "place": str(directory.path),
+        "engine": config.engine.name,
+        "seed": config.seed,
+        "experiment": config.experiment,
+        "accuracy": accuracies[-1],
+        "accuracy_by_round": accuracies,
+        "loss_by_round": losses,
+        "rounds": len(history),
+        "customers": config.customers,
+        "data": {
+            "name": config.data.name,
+            "kind": summary.kind,
+            "classes": len(summary.classes),
+            "train": summary.train,
+            "public": summary.public,
+            "test": summary.test,
+        },
+        "model": {
+            "name": config.model.name,
+            "split": config.model.split,
+            "head": config.model.head,
+            "features": task.prepared.model.feature_size,
+            "parameters": parameter_count(task.policy.layout),
+        },
+        "model_digest": hex32(task.ledger.state().model),
+        "policy_digest": hex32(task.policy.digest),
+        "contract": task.ledger.address,
+        "chain_id": task.ledger.chain_id,
+        "head": {"number": block, "hash": hex32(block_hash)},
+        "privacy": _privacy(config.privacy, strategy.receipts.values()),
+        "gas": _gas(task, history, config.customers),
+        "reputation": history[-1].reputation,
+        "reputation_by_round": {
+            customer: [outcome.reputation[customer] for outcome in history] for customer in history[-1].reputation
+        },
+        "aggregated": {
+            customer: sum(customer in outcome.aggregated for outcome in history) for customer in history[-1].reputation
+        },
+        "adversaries": [
+            simulation_account(config.seed, "customer", index).address
+            for index in range(config.customers)
+            if config.attack.hostile(index, config.customers)
+        ],
+        "rejected": {str(outcome.round): list(outcome.rejected) for outcome in history if outcome.rejected},
+        "reasons": {str(outcome.round): outcome.rejected for outcome in history if outcome.rejected},
+        "isolated": {str(outcome.round): list(outcome.isolated) for outcome in history if outcome.isolated},
+        "absent": {str(outcome.round): outcome.absent for outcome in history if outcome.absent},
+        "seconds": {"prepare": task.prepared.seconds} | {part: stopwatch.seconds.get(part, 0.0) for part in _PARTS},
+    }
+
+
+def round_metrics(outcome: RoundOutcome, accuracy: float, loss: float) -> dict[str, Any]:
+    """Return one line of ``metrics.jsonl``."""
+    line = asdict(outcome)
+    blobs = {name: getattr(outcome, name).to_json() for name in ("model", "manifest", "record")}
+    return line | blobs | {"accuracy": accuracy, "loss": loss}
+
+
+def round_report(outcome: RoundOutcome, rounds: int, accuracy: float, loss: float) -> RoundReport:
+    """Return what the progress display is told about a round."""
+    return RoundReport(
+        round=outcome.round,
+        rounds=rounds,
+        accuracy=accuracy,
+        loss=loss,
+        participants=len(outcome.participants),
+        rejected=outcome.rejected,
+        isolated=outcome.isolated,
+        absent=tuple(outcome.absent),
+        leader=outcome.leader,
+        gas_seal=outcome.gas_seal,
+        gas_finalise=outcome.gas_finalise,
+        seconds=outcome.seconds,
+    )
+
+
+def _privacy(privacy: PrivacyConfig, receipts: Iterable[Receipt]) -> dict[str, Any]:
+    """Return what is promised to whom, and what the most exposed customer has spent as the signed receipts state it."""
+    worst = max(receipts, key=lambda receipt: (receipt.epsilonMicros, receipt.releases))
+    statement = {
+        "mechanism": privacy.mechanism,
+        "unit": "none",
+        "epsilon": None,
+        "delta": worst.deltaPicos / 1e12,
+        "releases": worst.releases,
+        "randomness": privacy.randomness,
+        "labels": "clear",
+        "not_covered": ["features", "labels", "how many records a customer has"],
+    }
+    if worst.epsilonMicros == UNBOUNDED:
+        return statement
+    return statement | {
+        "unit": "record",
+        "neighbouring": "one record's features replaced by any other's",
+        "epsilon": worst.epsilonMicros / 1e6,
+        "budget": privacy.budget,
+        "not_covered": ["labels", "how many records a customer has", "several records of one household together"],
+    }
+
+
+def _gas(task: Task, history: list[RoundOutcome], customers: int) -> dict[str, Any]:
+    """Return gas: of a round in the mean, of a round for each customer, and once for the task."""
+    seal = sum(outcome.gas_seal for outcome in history) / len(history)
+    finalise = sum(outcome.gas_finalise for outcome in history) / len(history)
+    spent = task.ledger.gas_spent
+    return {
+        "seal": round(seal),
+        "finalise": round(finalise),
+        "per_customer": round((seal + finalise) / customers),
+        "deploy": spent["deploy"],
+        "admit": spent["admit"],
+        "open": spent["open"],
+        "total": spent.total(),
+    }

@@ -1,0 +1,198 @@
+"""Sending, and what goes wrong with it, over web3's own HTTP and in process."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from eth_abi import encode
+from task_world import ETHER, MANUFACTURER, STRANGER, World, account, blob, customers, digest, funded
+
+from app.ledger.chain import Chain, rpc_chain
+from app.ledger.embedded import EmbeddedNode
+from app.ledger.faults import decode_revert
+from app.ledger.rpc import EmbeddedRpc
+from app.ledger.task_ledger import TaskLedger
+from app.protocol.errors import ContractRevertedError, LedgerError
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """A node of another process, as far as the client can tell: JSON-RPC over HTTP on loopback."""
+    node = EmbeddedNode.create(tmp_path / "served.sqlite", alloc=funded(7, 4))
+    rpc = EmbeddedRpc(node)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            body = json.dumps(rpc.handle(request)).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    node.close()
+
+
+def test_a_round_through_a_url(url: str) -> None:
+    world = World(rpc_chain(url, 2020))
+    world.seal(1)
+    world.finalise(1)
+    task = TaskLedger.attach(rpc_chain(url), world.task.address)
+    assert task.finalised(1) == world.task.finalised(1)
+    with pytest.raises(ContractRevertedError, match=r"the contract refused seal 1: WrongRound\(1, 2\)"):
+        world.seal(1)
+
+
+def test_another_chain_is_refused_with_both_ids(url: str) -> None:
+    with pytest.raises(LedgerError, match=r"http://127.*: is the chain with the id 2020, not 1$"):
+        rpc_chain(url, 1)
+
+
+def test_no_node_is_one_line() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        with pytest.raises(LedgerError) as caught:
+            rpc_chain(url)
+    assert str(caught.value) == f"{url}: the node cannot be reached (ConnectionError)"
+
+
+@pytest.mark.parametrize("url", ["localhost:8545", "ftp://host", "/tmp/geth.ipc", ""])
+def test_not_a_url(url: str) -> None:
+    with pytest.raises(LedgerError, match="not the URL of a node"):
+        rpc_chain(url)
+
+
+def test_something_else_answers() -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>hello</html>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        with pytest.raises(LedgerError) as caught:
+            rpc_chain(f"http://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
+        thread.join()
+    assert "\n" not in str(caught.value)
+
+
+def test_the_node_stops_between_two_calls(tmp_path: Path, chain: Chain) -> None:
+    task = World(chain).task
+    chain.close()
+    with pytest.raises(LedgerError):
+        task.state()
+
+
+def test_out_of_gas(any_chain: Chain) -> None:
+    task = World(any_chain).task
+    function = task._function("submit", 1, digest("update"))
+    customer = customers(1)[0]
+    before = any_chain.w3.eth.get_transaction_count(customer.address)
+    with pytest.raises(LedgerError, match=r"submit 1 ran out of gas \(30000 given\)"):
+        any_chain.send(customer, function, "submit 1", gas=30_000)
+    assert any_chain.w3.eth.get_transaction_count(customer.address) == before + 1
+    assert task.submitted(1) == ()
+    task.submit(customer, 1, digest("update"))  # the next one is not disturbed
+    assert task.submitted(1) == (0,)
+
+
+def test_no_money(any_chain: Chain) -> None:
+    poor = account("poor")
+    with pytest.raises(LedgerError) as caught:
+        any_chain.transfer(poor, STRANGER.address, 1)
+    assert "\n" not in str(caught.value)
+    any_chain.transfer(MANUFACTURER, poor.address, ETHER)
+    any_chain.transfer(poor, STRANGER.address, 1)
+
+
+def test_a_failure_that_the_dry_run_did_not_see(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between dry run and block another transaction seals the round: the reason is found afterwards."""
+    world = World(chain)
+    fields = chain._fields
+
+    def somebody_is_faster(*arguments: object) -> object:
+        monkeypatch.undo()
+        world.seal(1)
+        return fields(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(chain, "_fields", somebody_is_faster)
+    with pytest.raises(ContractRevertedError, match=r"submit 1: WrongPhase\(2\)"):
+        world.task.submit(customers(1)[0], 1, digest("update"))
+
+
+def test_many_threads_one_key(any_chain: Chain) -> None:
+    target = account("target").address
+    before = any_chain.balance(target)
+    with ThreadPoolExecutor(8) as pool:
+        sent = list(pool.map(lambda _: any_chain.transfer(MANUFACTURER, target, 1), range(24)))
+    assert len({one.hash for one in sent}) == 24
+    assert any_chain.balance(target) == before + 24
+
+
+def test_reading_from_many_threads(chain: Chain) -> None:
+    world = World(chain)
+    with ThreadPoolExecutor(8) as pool:
+        writing = pool.submit(lambda: [world.task.submit(who, 1, digest("update")) for who in customers(7)])
+        states = list(pool.map(lambda _: world.task.state(), range(64)))
+        writing.result()
+    assert [state.block for state in states] == sorted(state.block for state in states)
+    assert world.task.submitted(1) == tuple(range(7))
+
+
+def test_a_shortage_of_quorum_is_named_with_its_numbers(chain: Chain) -> None:
+    world = World(chain)
+    world.seal(1)
+    call = world.call(1)
+    with pytest.raises(ContractRevertedError) as caught:
+        world.task._send(world.miners[0], "x", "finalise 1", "finalise", _verdict(call), call.manifest, _record(), [])
+    assert str(caught.value) == "the contract refused finalise 1: NoQuorum(0, 3)"
+
+
+def _verdict(call: object) -> tuple[object, ...]:
+    return (
+        call.task, 1, call.root, call.model, call.record.sha256, [127], [127], call.leader, call.seed,  # type: ignore[attr-defined]
+    )  # fmt: skip
+
+
+def _record() -> tuple[int, bytes]:
+    return blob("record", 1).size, b"\x01\x55\x12\x20" + bytes(32)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (None, ("no reason given", ())),
+        ("0x", ("no reason given", ())),
+        ("0x08c379a0" + encode(["string"], ["too late"]).hex(), ("Error", ("too late",))),
+        ("0x4e487b71" + encode(["uint256"], [17]).hex(), ("Panic", (17,))),
+        ("0x08c379a0ffff", ("unknown error", ("0x08c379a0ffff",))),
+        ("0x12345678", ("unknown error", ("0x12345678",))),
+        ({"data": "0x12345678"}, ("unknown error", ("0x12345678",))),
+    ],
+)
+def test_decode_revert(data: object, expected: tuple[str, tuple[object, ...]]) -> None:
+    assert decode_revert(data, []) == expected

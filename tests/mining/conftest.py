@@ -1,0 +1,202 @@
+"""A small task in memory: customers, miners, a store that verifies, and sealed rounds with any single thing wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from app.mining.miner import Miner
+from app.mining.round import SealedRound
+from app.protocol import vrf
+from app.protocol.digest import BlobRef, sha256
+from app.protocol.errors import BlobMissingError, BlobTamperedError, StoreUnavailableError
+from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
+from app.protocol.keys import simulation_account, simulation_secret
+from app.protocol.manifest import Manifest, ManifestEntry
+from app.protocol.policy import Policy
+from app.protocol.receipt import ENCODING, Receipt, SignedReceipt
+from app.protocol.signing import Domain
+from app.protocol.tensors import Layout, pack, parameter_count
+from app.store.base import check_reference, reference
+
+LAYOUT: Layout = (("head.weight", (8, 12)), ("head.bias", (12,)))
+CONTRACT = simulation_account(0, "contract").address
+
+
+class DictStore:
+    """A blob store in a dictionary that verifies on read."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.names: list[str] = []
+        self.read: list[BlobRef] = []
+        self.down = False
+
+    def put(self, data: bytes, name: str = "") -> BlobRef:
+        if self.down:
+            raise StoreUnavailableError("the store is down")
+        ref = reference(data)
+        self.blobs[ref.cid] = data
+        self.names.append(name)
+        return ref
+
+    def get(self, ref: BlobRef, max_bytes: int) -> bytes:
+        if self.down:
+            raise StoreUnavailableError("the store is down")
+        check_reference(ref, max_bytes)
+        self.read.append(ref)
+        if ref.cid not in self.blobs:
+            raise BlobMissingError(f"no blob {ref.cid}")
+        data = self.blobs[ref.cid]
+        if sha256(data) != ref.sha256 or len(data) != ref.size:
+            raise BlobTamperedError(f"blob {ref.cid} is not what its reference says")
+        return data
+
+    def has(self, ref: BlobRef) -> bool:
+        return ref.cid in self.blobs
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class Submission:
+    """What one customer sends, and what the relayer makes of it."""
+
+    receipt: Receipt
+    blob: bytes
+    signer: int
+    cid: str | None = None
+    stored: bool = True
+
+
+Tweak = Callable[[Submission], Submission]
+
+
+class World:
+    """One task. Indices are the order of registration, which is not the order of addresses."""
+
+    def __init__(self, customers: int = 10, miners: int = 4, **policy: object) -> None:
+        self.store = DictStore()
+        self.domain = Domain(31337, CONTRACT)
+        self.accounts = [simulation_account(7, "customer", i) for i in range(customers)]
+        self.customers = tuple(account.address for account in self.accounts)
+        self.secrets = [simulation_secret(7, "vrf", i) for i in range(miners)]
+        self.miner_accounts = [simulation_account(7, "miner", i) for i in range(miners)]
+        self.model_vector = np.random.default_rng(1).integers(-(2**20), 2**20, parameter_count(LAYOUT))
+        self.model = self.store.put(pack(self.model_vector, LAYOUT, MODEL_DTYPE))
+        settings = {
+            "rounds": 10,
+            "f": 2,
+            "evaluation": "outlier",
+            "gamma_initial": 5,
+            "gamma_max": 10,
+            "examples_cap": 100,
+            "fractional_bits": 14,
+            "layout": LAYOUT,
+            "model": self.model,
+            "frozen": self.model,
+            "config": {},
+        }
+        self.policy = Policy(**settings | policy)  # type: ignore[arg-type]
+
+    def miners(self) -> list[Miner]:
+        pairs = zip(self.miner_accounts, self.secrets, strict=True)
+        return [Miner(account, secret, self.store) for account, secret in pairs]
+
+    def update(self, index: int, scale: float = 1.0) -> npt.NDArray[np.int64]:
+        """An honest update: a common step and a deviation of the customer's own, times ``scale``."""
+        common = np.random.default_rng(2).normal(0, 300, parameter_count(LAYOUT))
+        own = np.random.default_rng([3, index]).normal(0, 200, parameter_count(LAYOUT))
+        return np.rint(scale * (common + own)).astype(np.int64)
+
+    def submission(self, index: int, vector: npt.NDArray[np.int64], round_number: int = 1) -> Submission:
+        blob = pack(vector, LAYOUT, UPDATE_DTYPE)
+        receipt = Receipt(
+            task=self.policy.digest,
+            round=round_number,
+            customer=self.customers[index],
+            model=self.model.sha256,
+            update=sha256(blob),
+            size=len(blob),
+            encoding=ENCODING,
+            examples=50 + index,
+            epsilonMicros=4_000_000,
+            deltaPicos=10_000_000,
+            releases=1,
+        )
+        return Submission(receipt, blob, index)
+
+    def seal(
+        self,
+        updates: dict[int, npt.NDArray[np.int64]] | None = None,
+        tweaks: dict[int, Tweak] | None = None,
+        reputation: tuple[int, ...] | None = None,
+        round_number: int = 1,
+    ) -> SealedRound:
+        """Seal a round; every customer sends an honest update unless ``updates`` or ``tweaks`` say otherwise."""
+        vectors = {i: self.update(i) for i in range(len(self.customers))} if updates is None else updates
+        entries = [
+            self._entry((tweaks or {}).get(i, lambda s: s)(self.submission(i, vector, round_number)))
+            for i, vector in vectors.items()
+        ]
+        manifest = Manifest.of(round_number, entries)
+        return SealedRound(
+            domain=self.domain,
+            policy=self.policy,
+            round=round_number,
+            root=manifest.tree(self.domain).root,
+            manifest=self.store.put(manifest.to_bytes()),
+            participants=tuple(sorted(vectors)),
+            customers=self.customers,
+            reputation=reputation or (self.policy.gamma_initial,) * len(self.customers),
+            model=self.model,
+            seed=sha256(b"genesis"),
+            miners=tuple(
+                (account.address, vrf.public_key(secret))
+                for account, secret in zip(self.miner_accounts, self.secrets, strict=True)
+            ),
+        )
+
+    def _entry(self, sent: Submission) -> ManifestEntry:
+        ref = self.store.put(sent.blob)
+        if not sent.stored:
+            del self.store.blobs[ref.cid]
+        signed: SignedReceipt = sent.receipt.sign(self.accounts[sent.signer], self.domain)
+        return ManifestEntry(signed, sent.cid or ref.cid)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def make_world() -> Callable[..., World]:
+    return World
+
+
+@pytest.fixture
+def with_receipt() -> Callable[..., Tweak]:
+    """Return a tweak that changes members of the receipt before it is signed."""
+
+    def tweak(**members: object) -> Tweak:
+        return lambda sent: replace(sent, receipt=replace(sent.receipt, **members))  # type: ignore[arg-type]
+
+    return tweak
+
+
+@pytest.fixture
+def with_blob() -> Callable[[bytes], Tweak]:
+    """Return a tweak that sends another blob, rightly signed for."""
+
+    def tweak(blob: bytes) -> Tweak:
+        return lambda sent: replace(
+            sent, blob=blob, receipt=replace(sent.receipt, update=sha256(blob), size=len(blob))
+        )
+
+    return tweak

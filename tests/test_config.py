@@ -1,0 +1,365 @@
+"""One configuration for all entries: what composes, what is refused and in which words."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from app.config import (
+    KEYS,
+    Config,
+    TrainOptions,
+    compose,
+    from_plain,
+    from_run_config,
+    run_config_defaults,
+    sweep_parameters,
+    to_plain,
+)
+from app.overrides import CONF, MOST_JOBS, expand, groups
+from app.protocol.errors import ConfigError
+from app.typed import build, convert, describe
+
+CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
+NEEDED = {"rpc": ["chain.url=http://127.0.0.1:8545"], "folder": [f"data.path={CONF}"]}
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_file_of_conf_composes_with_the_others_defaults(group: str, choice: str) -> None:
+    config = compose([f"{group}={choice}", *NEEDED.get(choice, [])])
+    chosen = getattr(config, group)
+    if group == "experiment":
+        assert chosen == choice
+    elif group != "miners":
+        assert chosen.name == choice
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_key_of_conf_has_a_comment_above_it(group: str, choice: str) -> None:
+    lines = (CONF / group / f"{choice}.yaml").read_text("utf-8").splitlines()
+    assert lines[0].startswith("# ")
+    for above, line in zip(lines, lines[1:], strict=False):
+        if line and not line.startswith(("#", " ", "defaults:", "hydra:", "name:")):
+            assert above.startswith("# "), line
+
+
+@pytest.mark.parametrize(("group", "choice"), [pair for pair in CHOICES if pair[0] != "experiment"])
+def test_every_file_of_a_group_has_the_same_keys(group: str, choice: str) -> None:
+    keys = set(OmegaConf.load(CONF / group / f"{choice}.yaml"))
+    assert keys == {key.partition(".")[2] for key in KEYS if key.startswith(f"{group}.")}
+
+
+def test_defaults_are_the_task_that_the_readme_promises() -> None:
+    config = compose()
+    assert (config.seed, config.customers, config.data.name, config.miners.count) == (0, 10, "plaid", 4)
+    assert config.rounds >= 10
+    assert (config.privacy.name, config.privacy.budget) == ("record", config.privacy.epsilon)
+    assert (config.attack.name, config.attack.count) == ("sign_flip", 1)
+    assert (config.chain.name, config.store.name, config.engine.name) == ("embedded", "embedded", "local")
+
+
+def test_overrides_reach_their_keys_and_the_budget_follows_epsilon() -> None:
+    config = compose(["data=digits", "rounds=3", "++seed=7", "privacy.epsilon=4", "model.hidden=[16]", "name=first"])
+    assert (config.data.name, config.rounds, config.seed, config.name) == ("digits", 3, 7, "first")
+    assert (config.privacy.epsilon, config.privacy.budget) == (4.0, 4.0)
+    assert type(config.privacy.epsilon) is float
+    assert config.model.hidden == (16,)
+
+
+MISTAKES = [
+    (["roudns=3"], "roudns", "did you mean rounds?"),
+    (["epsilon=4"], "epsilon", "did you mean privacy.epsilon?"),
+    (["privcay.epsilon=4"], "privcay.epsilon", "did you mean privacy.epsilon?"),
+    (["privacy.epsilom=4"], "privacy.epsilom", "did you mean privacy.epsilon?"),
+    (["data.zzz=1"], "data.zzz", "data.alpha"),
+    (["+note=1"], "note", "rounds"),
+    (["hydra.run.dir=x"], "hydra.run.dir", "unknown key"),
+    (["~data"], "data", "cannot be removed"),
+    (["data@other=plaid"], "data@other", "unknown key"),
+    (["data=plad"], "data", "did you mean plaid?"),
+    (["data={path: x}"], "data", "digits, folder, mnist, plaid"),
+    (["data=null"], "data", "digits, folder, mnist, plaid"),
+    (["miners=7"], "miners", "committee"),
+    (["engine=flower"], "engine", "local, ray"),
+    (["experiment=nosuch"], "experiment", "private-budget"),
+    (["data.name=mnist"], "data.name", "data=mnist"),
+    (["rounds"], "'rounds'", "key=value"),
+    (["=3"], "'=3'", "key=value"),
+    ([""], "''", "key=value"),
+    (["model.hidden=[1"], "model.hidden", "cannot read"),
+    (["rounds=1", "rounds=2"], "rounds", "given twice"),
+    (["rounds=1,2"], "rounds", "-m"),
+    (["rounds=0"], "rounds", "1..10000"),
+    (["rounds=2.0"], "rounds", "a whole number"),
+    (["rounds=true"], "rounds", "a whole number"),
+    (["rounds=ten"], "rounds", "a whole number"),
+    (["rounds="], "rounds", "a whole number"),
+    (["rounds=null"], "rounds", "a whole number"),
+    (["seed=-1"], "seed", "0..9223372036854775807"),
+    (["customers=100000"], "customers", "3..10000"),
+    (["customers=4"], "strategy.f", "0..0"),
+    (["strategy.f=4"], "strategy.f", "0..3"),
+    (["strategy.f=-1"], "strategy.f", "0..4998"),
+    (["strategy.evaluation=both"], "strategy.evaluation", "outlier, paper"),
+    (["strategy.gamma_initial=11"], "strategy.gamma_initial", "0..10"),
+    (["strategy.gamma_max=256"], "strategy.gamma_max", "1..255"),
+    (["strategy.fractional_bits=25"], "strategy.fractional_bits", "1..24"),
+    (["miners.count=0"], "miners.count", "1..255"),
+    (["attack.count=11"], "attack.count", "0..10"),
+    (["attack=none", "attack.count=1"], "attack.count", "0, or another attack"),
+    (["attack.scale=-1"], "attack.scale", "positive"),
+    (["privacy.epsilon=0"], "privacy.epsilon", "positive"),
+    (["privacy.epsilon=nan"], "privacy.epsilon", "a finite number"),
+    (["privacy.epsilon=1e999"], "privacy.epsilon", "a finite number"),
+    (["privacy.epsilon=high"], "privacy.epsilon", "a number"),
+    (["privacy.delta=1"], "privacy.delta", "between 0 and 1"),
+    (["privacy.budget=1"], "privacy.budget", "8.0 or more"),
+    (["privacy.randomness=dice"], "privacy.randomness", "seeded-insecure, system"),
+    (["data.alpha=0"], "data.alpha", "above 0"),
+    (["data.public=0"], "data.public", "1.."),
+    (["data.test_share=1"], "data.test_share", "between 0 and 1"),
+    (["data.partition=random"], "data.partition", "iid, dirichlet, column"),
+    (["data.partition=column"], "data.partition", "iid, dirichlet"),
+    (["data=mnist", "data.partition=column"], "data.column", "the name of a column"),
+    (["data.path=/x"], "data.path", "data=folder"),
+    (["data=folder"], "data.path", "train.*"),
+    (["data=folder", "data.path=/nowhere/at/all"], "data.path", "that exists"),
+    (["model.head=tail"], "model.head", "prototype"),
+    (["model.bottleneck=0"], "model.bottleneck", "1.."),
+    (["model.hidden=[8,x]"], "model.hidden[1]", "a whole number"),
+    (["model.hidden=8"], "model.hidden", "a list of whole numbers"),
+    (["train.epochs=0"], "train.epochs", "1.."),
+    (["train.learning_rate=0"], "train.learning_rate", "above 0"),
+    (["train.momentum=1"], "train.momentum", "below 1"),
+    (["chain=rpc"], "chain.url", "http://"),
+    (["chain=rpc", "chain.url=localhost"], "chain.url", "http://"),
+    (["chain.url=http://x"], "chain.url", "another chain"),
+    (["chain.chain_id=0"], "chain.chain_id", "1.."),
+    (["store=ipfs", "store.url=ftp://x"], "store.url", "http://"),
+    (["engine.workers=-1"], "engine.workers", "0.."),
+    (["name=../x"], "name", "A-Z"),
+    (["name=.."], "name", "A-Z"),
+    (["name=7"], "name", "text"),
+    (["name=${oc.env:HEARTH_NO_SUCH_VARIABLE}"], "name", "HEARTH_NO_SUCH_VARIABLE"),
+    (["rounds=${nosuch}"], "rounds", "nosuch"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "key", "hint"), MISTAKES, ids=[" ".join(row[0]) for row in MISTAKES])
+def test_a_mistake_is_refused_in_one_line_that_names_the_key(overrides: list[str], key: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        compose(overrides)
+    assert refusal.value.key == key
+    assert hint in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_ipfs_node_may_be_named_by_a_multiaddr() -> None:
+    assert compose(["store=ipfs", "store.url=/ip4/127.0.0.1/tcp/5001/http"]).store.url == "/ip4/127.0.0.1/tcp/5001/http"
+
+
+def test_a_path_that_is_there_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert compose(["data=folder", "data.path=mine"]).data.path == str((tmp_path / "mine").resolve())
+    assert compose(["data=mnist", "data.path=ylecun/mnist"]).data.path == "ylecun/mnist"
+
+
+plain_configs = st.builds(
+    lambda seed, rounds, customers, share, data, attack: [
+        f"seed={seed}",
+        f"rounds={rounds}",
+        f"customers={customers}",
+        f"strategy.f={int(share * ((customers - 3) // 2))}",
+        f"data={data}",
+        f"attack={attack}",
+        f"attack.count={0 if attack == 'none' else int(share * customers)}",
+        f"data.alpha={share + 0.01}",
+    ],
+    st.integers(0, 2**63 - 1),
+    st.integers(1, 10_000),
+    st.integers(3, 10_000),
+    st.floats(0, 1),
+    st.sampled_from(["plaid", "digits", "mnist"]),
+    st.sampled_from(["none", "sign_flip"]),
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(plain_configs)
+def test_to_plain_and_back_is_the_identity(overrides: list[str]) -> None:
+    config = compose(overrides)
+    assert from_plain(to_plain(config)) == config
+
+
+@pytest.mark.parametrize("key", list(KEYS))
+def test_a_plain_configuration_needs_every_key_and_no_other(key: str) -> None:
+    section, _, leaf = key.rpartition(".")
+    missing, strange = to_plain(compose()), to_plain(compose())
+    del (missing[section] if section else missing)[leaf]
+    (strange[section] if section else strange)[leaf + "x"] = 1
+    with pytest.raises(ConfigError, match="is missing") as refusal:
+        from_plain(missing)
+    assert refusal.value.key == key
+    with pytest.raises(ConfigError, match="unknown key") as refusal:
+        from_plain(strange)
+    assert refusal.value.key == key + "x"
+
+
+def test_a_plain_configuration_is_checked_as_a_typed_one_is() -> None:
+    plain = to_plain(compose())
+    plain["strategy"]["f"] = 4
+    with pytest.raises(ConfigError, match="strategy.f"):
+        from_plain(plain)
+    with pytest.raises(ConfigError, match="not a section"):
+        from_plain(to_plain(compose()) | {"data": "plaid"})
+
+
+def test_train_options_fill_in_what_suits_the_head() -> None:
+    options = TrainOptions(epochs=3, batch_size=None, learning_rate=None, momentum=None)
+    filled = options.resolved("mlp", 50)
+    assert filled.epochs == 3
+    assert None not in dataclasses.astuple(filled)
+    assert filled.resolved("prototype", 5000) == filled
+
+
+class TestRunConfig:
+    """``flwr run`` hands over flat keys; they say the same as the overrides of ``python -m app``."""
+
+    @pytest.fixture()
+    def mirror(self) -> dict[str, Any]:
+        mirror = run_config_defaults()
+        if not mirror:
+            pytest.skip("pyproject.toml has no [tool.flwr.app.config]")
+        return mirror
+
+    def test_the_mirror_says_what_conf_says(self, mirror: dict[str, Any]) -> None:
+        plain = to_plain(compose())
+        defaults = {name: choice for entry in OmegaConf.load(CONF / "config.yaml").defaults if entry != "_self_"
+                    for name, choice in entry.items()}
+        for key, value in mirror.items():
+            if key != "overrides":
+                expected = defaults[key] if key in defaults else plain[key]
+                assert value == ("" if expected is None else expected), key
+        assert mirror["overrides"] == ""
+
+    def test_unchanged_keys_are_no_overrides(self, mirror: dict[str, Any]) -> None:
+        assert from_run_config(mirror) == compose()
+        assert from_run_config({}) == compose()
+        preset = from_run_config(mirror | {"experiment": "private-budget"})
+        assert preset == compose(["experiment=private-budget"])
+        assert preset.attack.name == "none"
+
+    def test_changed_keys_and_free_overrides_count(self, mirror: dict[str, Any]) -> None:
+        free = "privacy.epsilon=4 data.alpha=0.3"
+        changed = mirror | {"rounds": 5, "customers": 6, "data": "digits", "overrides": free}
+        assert from_run_config(changed) == compose(["rounds=5", "customers=6", "data=digits", *free.split()])
+        assert from_run_config({"overrides": "privacy.epsilon=4\ndata.alpha=0.3\n"}) == compose(free.split())
+
+    @pytest.mark.parametrize(
+        ("changed", "key"),
+        [
+            ({"rounds": 5.0}, "rounds"),
+            ({"rounds": True}, "rounds"),
+            ({"rounds": "5"}, "rounds"),
+            ({"data": "nosuch"}, "data"),
+            ({"data": "it's"}, "data"),
+            ({"rounds": 5, "overrides": "rounds=6"}, "rounds"),
+            ({"overrides": "name='a"}, "overrides"),
+            ({"nosuch": 1}, "nosuch"),
+        ],
+    )
+    def test_mistakes_name_the_key(self, changed: dict[str, Any], key: str) -> None:
+        with pytest.raises(ConfigError) as refusal:
+            from_run_config(run_config_defaults() | changed)
+        assert refusal.value.key == key
+
+    def test_text_stays_text(self) -> None:
+        assert from_run_config({"name": "123"}).name == "123"
+        assert from_run_config({"name": "true"}).name == "true"
+
+
+class TestExpand:
+    """Hydra's sweep grammar."""
+
+    @pytest.mark.parametrize(
+        ("text", "values"),
+        [
+            ("seed=0,1,2", ["0", "1", "2"]),
+            ("seed=range(1,4)", ["1", "2", "3"]),
+            ("seed=choice(5,7)", ["5", "7"]),
+            ("data=plaid,digits", ["plaid", "digits"]),
+            ("data=glob(*i*)", ["digits", "mnist", "plaid"]),
+            ("model.hidden=[8],[16,8]", ["[8]", "[16,8]"]),
+            ("seed=3", ["3"]),
+        ],
+    )
+    def test_values(self, text: str, values: list[str]) -> None:
+        key = text.partition("=")[0]
+        assert expand([text], KEYS) == [[f"{key}={value}"] for value in values]
+
+    def test_the_product_is_taken_with_the_last_key_fastest(self) -> None:
+        jobs = expand(["seed=0,1", "rounds=2", "data=plaid,digits"], KEYS)
+        assert [job[0] + " " + job[2] for job in jobs] == [
+            "seed=0 data=plaid", "seed=0 data=digits", "seed=1 data=plaid", "seed=1 data=digits",
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("texts", "key"),
+        [
+            (["seeds=0,1"], "seeds"),
+            (["seed=0,1", "seed=2"], "seed"),
+            (["privacy.epsilon=interval(1,2)"], "privacy.epsilon"),
+            (["seed=range(1,1)"], "seed"),
+            (["seed=range(1,5,0)"], "seed"),
+            (["privacy.epsilon=range(1.0,5.0,0.0)"], "privacy.epsilon"),
+            ([f"seed=range(0,{MOST_JOBS + 1})"], "seed"),
+            (["seed=range(0,100)", "rounds=range(1,100)"], "rounds"),
+            (["seed=glob(*)"], "seed"),
+            (["data=glob(x*)"], "data"),
+        ],
+    )
+    def test_mistakes_name_the_key(self, texts: list[str], key: str) -> None:
+        with pytest.raises(ConfigError) as refusal:
+            expand(texts, KEYS)
+        assert refusal.value.key == key
+
+    def test_an_experiment_may_bring_its_own_sweep(self) -> None:
+        assert set(sweep_parameters(["experiment=private-budget", "rounds=3"])) == {"privacy.epsilon", "seed"}
+        assert sweep_parameters(["rounds=3"]) == {}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Inner:
+    size: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Outer:
+    rate: float | None
+    inner: _Inner
+
+
+def test_build_converts_no_more_than_it_must() -> None:
+    built = build(_Outer, {"rate": 1, "inner": {"size": [1, 2]}})
+    assert built == _Outer(1.0, _Inner((1, 2)))
+    assert type(built.rate) is float
+    assert build(_Outer, {"rate": None, "inner": {"size": []}}) == _Outer(None, _Inner(()))
+    assert describe(tuple[int, ...]) == "a list of whole numbers"
+
+
+@given(st.one_of(st.booleans(), st.none(), st.text(), st.floats(), st.lists(st.integers())))
+def test_only_a_whole_number_is_one(value: object) -> None:
+    with pytest.raises(ConfigError, match="^key: "):
+        convert(int, value, "key")
+
+
+def test_the_configuration_can_be_a_key_of_a_dictionary() -> None:
+    assert len({compose(), compose(), compose(["seed=1"])}) == 2
+    assert isinstance(compose(), Config)
