@@ -22,7 +22,8 @@ def train(message: Message, context: Context) -> Message:
     """Take part in one round."""
     use_one_thread()
     task = Assignment.from_records(message.content)
-    home = Path(task.home) / f"{task.customer:04d}"
-    customer = simulated_customer(Policy.from_bytes(task.policy), task.customer, home, deployment=in_deployment())
+    customer = simulated_customer(
+        Policy.from_bytes(task.policy), task.customer, Path(task.home), deployment=in_deployment()
+    )
     contribution = customer.participate(task.announcement, task.policy, task.frozen, task.model)
     return Message(Reply(contribution.update, contribution.receipt).to_records(), reply_to=message)

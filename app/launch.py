@@ -83,7 +83,9 @@ def quiet_libraries(verbose: bool = False) -> Iterator[None]:
     if verbose:
         yield
         return
-    handlers = [handler for name in ("flwr", "ray") for handler in logging.getLogger(name).handlers]
+    from flwr.common.logger import FLOWER_LOGGER
+
+    handlers = list(FLOWER_LOGGER.handlers)
     levels = [handler.level for handler in handlers]
     for handler in handlers:
         handler.setLevel(logging.ERROR)

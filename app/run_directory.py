@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.protocol.errors import ConfigError
+from app.protocol.errors import ConfigError, StoreError
+from app.store.durable import replace_file
 
 if TYPE_CHECKING:
     from app.config import Config
@@ -132,25 +133,31 @@ class RunDirectory:
         return self.path / "rounds" / f"{number:04d}"
 
     def write_config(self, config: Config) -> None:
-        """Write ``config.yaml``, every key resolved."""
+        """Write ``config.yaml``, every key resolved; raise `StoreError` if the disk refuses."""
         write_atomically(self.config_path, to_yaml(config).encode())
 
     def append_metrics(self, metrics: dict[str, Any]) -> None:
-        """Append one line to ``metrics.jsonl``; it is on the disk when this returns."""
+        """Append one line to ``metrics.jsonl``, on the disk on return; raise `StoreError` if it refuses."""
         line = json.dumps(metrics, allow_nan=False) + "\n"
-        with self.metrics_path.open("ab") as file:
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.metrics_path.open("ab") as file:
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _unwritable(self.metrics_path, error) from error
 
     def write_round(self, number: int, name: str, data: bytes) -> None:
-        """Write the file ``name`` of round ``number``."""
+        """Write the file ``name`` of round ``number``; raise `StoreError` if the disk refuses."""
         folder = self.round_path(number)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
         write_atomically(folder / name, data)
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Write ``result.json``: whole or not at all."""
+        """Write ``result.json``, whole or not at all; raise `StoreError` if the disk refuses."""
         write_atomically(self.result_path, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
 
     def read_result(self) -> dict[str, Any]:
@@ -203,19 +210,17 @@ def make_fresh_directory(parent: Path, name: str) -> Path:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file such that a reader, or a power cut, sees the old content or the new and nothing between."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    if os.name == "posix":  # the new name itself is on the disk only when its folder is
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    """Write a file such that a reader, or a power cut, sees the old content or the new and nothing between.
+
+    Raises
+    ------
+    StoreError
+        If the disk refuses.
+    """
+    try:
+        replace_file(path, data, fsync=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def _numbered(name: str) -> Iterator[str]:
@@ -229,3 +234,7 @@ def _numbered(name: str) -> Iterator[str]:
 def _refused(path: Path, error: OSError) -> ConfigError:
     key = "HEARTH_RUNS" if os.environ.get("HEARTH_RUNS") else "run directory"
     return ConfigError(key, f"{path} cannot be made: {error.strerror or error}", "a folder that can be written to")
+
+
+def _unwritable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"{path} cannot be written: {error.strerror or error}")

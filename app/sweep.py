@@ -169,7 +169,7 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
     for name in ("accuracy", "public only", "epsilon", "gas/customer", "seconds"):
         grid.add_column(name, justify="right", no_wrap=True)
     grid.add_column("model", no_wrap=True)
-    grid.add_column("run directory, or error", overflow="fold")
+    grid.add_column("directory or error", overflow="fold", min_width=18)
     for number, row in enumerate(rows, 1):
         place = Path(row["directory"]).name if row["directory"] else ""
         grid.add_row(

@@ -16,7 +16,7 @@ from web3.types import TxParams, TxReceipt
 
 from app.ledger.embedded import CHAIN_ID, EmbeddedNode
 from app.ledger.faults import translated
-from app.ledger.rpc import EmbeddedProvider
+from app.ledger.provider import EmbeddedProvider
 from app.protocol.errors import LedgerError
 
 RECEIPT_TIMEOUT = 180  # seconds: fifteen blocks of Ethereum's

@@ -51,7 +51,7 @@ class EmbeddedNode:
     """One process's hold on an embedded chain; made by `create` or `open`, which are two calls on purpose.
 
     A plain "open or create" would, after a crash before the first block, give a chain without the allocation.
-    All methods may be called from any thread.
+    Methods may be called from any thread.
 
     Attributes
     ----------
@@ -104,8 +104,10 @@ class EmbeddedNode:
         """
         if path.exists():
             raise LedgerError(f"{path}: exists already, a chain is never overwritten")
-        db = SQLiteDB(path)
+        db = SQLiteDB(path, create=True)
         try:
+            if db.meta("format") is not None:  # another process was faster than our lock
+                raise LedgerError(f"{path}: exists already, a chain is never overwritten")
             with db.transaction():
                 _write_genesis(db, chain_id, alloc, int(clock()) if genesis_time is None else genesis_time)
             return cls(db, clock)
@@ -157,14 +159,18 @@ class EmbeddedNode:
             If there is no such block.
         """
         try:
-            if number is None:
-                return self.evm.get_canonical_head()
-            return self.evm.get_canonical_block_header_by_number(BlockNumber(number))
+            with self.lock:
+                if number is None:
+                    return self.evm.get_canonical_head()
+                return self.evm.get_canonical_block_header_by_number(BlockNumber(number))
         except HeaderNotFound as error:
             raise LookupError(f"no block {number}") from error
 
     def state_after(self, header: BlockHeaderAPI) -> StateAPI:
-        """Return a throw-away state as a transaction in the block after ``header`` would find it."""
+        """Return a throw-away state as a transaction in the block after ``header`` would find it.
+
+        It reads from the file as it goes: hold `lock` as long as it is in use.
+        """
         return self.evm.get_vm(at_header=self._next_header(header)).state
 
     def seal(self, transaction: SignedTransactionAPI) -> BlockHeaderAPI:

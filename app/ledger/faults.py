@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -47,6 +48,8 @@ def translated(call: str, *, where: str, abi: Sequence[Any] = ()) -> Iterator[No
         raise LedgerError(f"{where}: {call} is not in a block yet: {error}") from error
     except Web3Exception as error:
         raise LedgerError(f"{where}: {call} was refused: {_message(error)}") from error
+    except json.JSONDecodeError as error:
+        raise LedgerError(f"{where}: answers, but not as an Ethereum node does") from error
     except OSError as error:  # requests' errors are among them
         raise LedgerError(f"{where}: the node cannot be reached ({type(error).__name__})") from error
 

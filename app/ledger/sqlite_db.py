@@ -22,13 +22,16 @@ class WriterLock:
     Raises
     ------
     LedgerError
-        If another writer, in this process or another, has it.
+        If another writer, in this process or another, has it, or no file can be written there.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path.with_name(path.name + ".lock")
         while True:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            except OSError as error:
+                raise LedgerError(f"{path}: cannot be written: {error.strerror}") from error
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -59,7 +62,9 @@ class SQLiteDB(BaseAtomicDB):
     Parameters
     ----------
     path : Path
-        The file. A writer creates it where it is missing.
+        The file.
+    create : bool
+        Make the file and its tables; without it a file that has no such tables is left as it is.
     readonly : bool
         Never write to the file, and take no lock.
 
@@ -69,25 +74,27 @@ class SQLiteDB(BaseAtomicDB):
         If the file cannot be opened, is no SQLite database, or another writer has it.
     """
 
-    def __init__(self, path: Path, *, readonly: bool = False) -> None:
+    def __init__(self, path: Path, *, create: bool = False, readonly: bool = False) -> None:
         self.path, self.readonly = path, readonly
         self._lock = None if readonly else WriterLock(path)
         try:
-            self._connection = self._connect()
+            self._connection = self._connect(create)
         except sqlite3.Error as error:
             if self._lock is not None:
                 self._lock.release()
             raise LedgerError(f"{path}: cannot be opened as a chain: {error}") from error
 
-    def _connect(self) -> sqlite3.Connection:
-        uri = self.path.absolute().as_uri() + ("?mode=ro" if self.readonly else "")
+    def _connect(self, create: bool) -> sqlite3.Connection:
+        mode = "ro" if self.readonly else "rwc" if create else "rw"
+        uri = f"{self.path.absolute().as_uri()}?mode={mode}"
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        if create:
+            connection.execute("CREATE TABLE IF NOT EXISTS kv(k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID")
+            connection.execute("CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        connection.execute("SELECT value FROM meta LIMIT 1")  # the file is only read now: fail here, and unchanged
         if not self.readonly:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("CREATE TABLE IF NOT EXISTS kv(k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID")
-            connection.execute("CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value TEXT NOT NULL)")
-        connection.execute("SELECT 1 FROM meta LIMIT 1")  # the file is only read now: fail here, not later
         return connection
 
     def __getitem__(self, key: bytes) -> bytes:

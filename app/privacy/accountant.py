@@ -19,6 +19,9 @@ from app.protocol.errors import PrivacyError, ProtocolError, StoreError
 
 _FORMAT = "hearth privacy ledger 1"
 _MEMBERS = {"previous", "release", "record_set", "parameters", "mechanism", "unit", "epsilon", "delta"}
+_LONGEST_LINE = 2**13
+"""Many times what an entry takes. It also bounds how deeply JSON can nest: some libraries raise Python's recursion
+limit so far that a deeper text overflows the stack instead of raising `RecursionError`."""
 
 
 class Accountant:
@@ -113,6 +116,8 @@ class Accountant:
         entries = []
         for number, line in enumerate(lines[1:], start=2):
             try:
+                if len(line) > _LONGEST_LINE:
+                    raise ValueError(f"it is longer than {_LONGEST_LINE} bytes")
                 entry = _Entry.from_json(json.loads(line))
                 if entry.to_line(lines[number - 2]) != line:
                     raise ValueError("not in canonical form, or the line before was changed")
@@ -147,21 +152,20 @@ class _Entry:
 
     def to_line(self, previous: bytes) -> bytes:
         """Return the entry as it follows the line ``previous``; an infinite epsilon is written as null."""
-        return (
-            canonical_json(
-                {
-                    "previous": sha256(previous).hex(),
-                    "release": self.release,
-                    "record_set": self.record_set,
-                    "parameters": self.parameters,
-                    "mechanism": self.cost.mechanism,
-                    "unit": self.cost.unit,
-                    "epsilon": self.cost.epsilon if math.isfinite(self.cost.epsilon) else None,
-                    "delta": self.cost.delta,
-                }
-            )
-            + b"\n"
-        )
+        record = {
+            "previous": sha256(previous).hex(),
+            "release": self.release,
+            "record_set": self.record_set,
+            "parameters": self.parameters,
+            "mechanism": self.cost.mechanism,
+            "unit": self.cost.unit,
+            "epsilon": self.cost.epsilon if math.isfinite(self.cost.epsilon) else None,
+            "delta": self.cost.delta,
+        }
+        line = canonical_json(record) + b"\n"
+        if len(line) > _LONGEST_LINE:
+            raise PrivacyError(f"a ledger entry of {len(line)} bytes is too long (at most {_LONGEST_LINE})")
+        return line
 
     @classmethod
     def from_json(cls, value: Any) -> _Entry:

@@ -211,10 +211,11 @@ def choose_progress(file: IO[str] | None = None) -> Progress:
 def round_line(report: RoundReport) -> str:
     """Return what a finished round came to in one line, the most important first."""
     digits = len(str(report.rounds))
+    aggregated = report.participants - len({*report.rejected, *report.isolated})
     parts = [
         f"round {report.round:>{digits}}/{report.rounds}",
         f"accuracy {report.accuracy:6.1%}",
-        f"{report.participants - len(report.rejected) - len(report.isolated):>{digits}} updates in",
+        f"{aggregated:>{digits}} updates in",
         f"gas {(report.gas_seal + report.gas_finalise) / 1000:,.0f} k",
         f"{report.seconds:.1f} s",
     ]

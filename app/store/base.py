@@ -103,7 +103,7 @@ def check_reference(ref: BlobRef, max_bytes: int) -> CID:
     cid = CID.parse(ref.cid)
     if ref.size > max_bytes:
         raise StoreError(f"blob {cid} has {ref.size} bytes (allowed: up to {max_bytes})")
-    if ref.size < 0 or (height_of(ref.size) == 0 and ref.sha256 != cid.digest):
+    if height_of(ref.size) == 0 and ref.sha256 != cid.digest:
         raise BlobTamperedError(f"blob {cid}: its CID, sha-256 and size ({ref.size}) contradict each other")
     return cid
 

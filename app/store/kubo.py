@@ -18,7 +18,6 @@ from urllib.parse import unquote, urlsplit
 
 import ipfshttpclient
 from ipfshttpclient import exceptions as ipfs
-from requests import RequestException
 
 from app.protocol.digest import BlobRef
 from app.protocol.errors import (
@@ -170,7 +169,8 @@ class KuboStore:
         while True:
             try:
                 return request()
-            except (ipfs.Error, RequestException, OSError, *_STRANGE_ANSWER) as error:
+            # OSError: an answer that breaks off surfaces as an exception of `requests`, which the library lets through.
+            except (ipfs.Error, OSError, *_STRANGE_ANSWER) as error:
                 failure = self._failure(error)
                 if attempt >= self._attempts or not isinstance(failure, StoreUnavailableError):
                     raise failure from error

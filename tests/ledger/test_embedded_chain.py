@@ -157,11 +157,22 @@ def test_reading_never_writes(path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"not a database, but long enough to look like one" * 100])
 def test_what_is_not_a_chain_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
+    before = files(path)
     for readonly in (True, False):
         with pytest.raises(LedgerError) as caught:
             EmbeddedNode.open(path, readonly=readonly)
         assert str(path) in str(caught.value)
-    assert path.with_name("chain.sqlite.lock").exists() is False
+    assert files(path) == before
+
+
+def test_another_database_is_left_as_it_is(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE recipes(name TEXT)")
+    connection.close()
+    before = files(path)
+    with pytest.raises(LedgerError, match="cannot be opened as a chain: no such table"):
+        EmbeddedNode.open(path)
+    assert files(path) == before
 
 
 def test_another_format_is_refused(path: Path) -> None:
@@ -192,7 +203,7 @@ def test_a_full_disk_is_an_error_and_no_damage(path: Path) -> None:
     head = node.head()
     pages = node._db._connection.execute("PRAGMA page_count").fetchone()[0]
     node._db._connection.execute(f"PRAGMA max_page_count={pages}")
-    with pytest.raises(LedgerError, match="the block was not written"):
+    with pytest.raises(LedgerError, match="the block was not written"):  # noqa: PT012
         for nonce in range(1, 200):
             pay(node, nonce)
             head = node.head()
@@ -239,3 +250,9 @@ def test_no_acknowledged_block_is_lost_by_kill_9(path: Path) -> None:
         ] == hex(node.head()[0])
         node.close()
     assert len(acknowledged) >= 8 * 3
+
+
+def test_no_place_to_write(tmp_path: Path) -> None:
+    missing = tmp_path / "missing" / "chain.sqlite"
+    with pytest.raises(LedgerError, match="cannot be written: No such file or directory"):
+        EmbeddedNode.create(missing, alloc=FUNDED)

@@ -50,6 +50,8 @@ def signed(**changes: Any) -> str:
         ({"chainId": 1}, "invalid chain id: 1 (allowed: 2020)"),
         ({"nonce": 1}, "nonce too high: next nonce 0, tx nonce 1"),
         ({"gas": 20_999}, "intrinsic gas too low: 20999 of 21000"),
+        # EIP-7623: a thousand bytes that nobody executes have a floor price
+        ({"data": "0x" + "ff" * 1000, "gas": 60_999}, "intrinsic gas too low: 60999 of 61000"),
         ({"gas": 100_000_001}, "exceeds block gas limit of 100000000"),
         ({"maxFeePerGas": 1, "maxPriorityFeePerGas": 1}, "max fee per gas less than block base fee"),
         ({"value": ETHER}, "insufficient funds for gas * price + value"),

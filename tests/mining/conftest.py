@@ -195,8 +195,6 @@ def with_blob() -> Callable[[bytes], Tweak]:
     """Return a tweak that sends another blob, rightly signed for."""
 
     def tweak(blob: bytes) -> Tweak:
-        return lambda sent: replace(
-            sent, blob=blob, receipt=replace(sent.receipt, update=sha256(blob), size=len(blob))
-        )
+        return lambda sent: replace(sent, blob=blob, receipt=replace(sent.receipt, update=sha256(blob), size=len(blob)))
 
     return tweak

@@ -133,7 +133,8 @@ def damaged(lines: list[bytes]) -> dict[str, bytes]:
         "a list": lines[0] + b"[]\n",
         "not a number": lines[0] + lines[1] + nan,
         "negative": lines[0] + lines[1] + negative,
-        "deep": lines[0] + b"[" * 100_000 + b"\n",
+        "deep": lines[0] + b"[" * 8000 + b"\n",
+        "so deep that the stack would overflow": lines[0] + b"[" * 1_000_000 + b"\n",
         "blank line": b"".join(lines) + b"\n",
     }
 
@@ -164,6 +165,13 @@ def test_a_damaged_ledger_is_refused_and_left_alone(tmp_path: Path, case: str) -
             call()
         assert "\n" not in str(caught.value)
     assert path.read_bytes() == data
+
+
+def test_an_entry_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    accountant = Accountant(tmp_path / "ledger", OWNER, 100.0, 1.0)
+    with pytest.raises(PrivacyError, match="too long"):
+        accountant.charge("01", RECORDS, {"note": "x" * 9000}, cost(1.0))
+    assert accountant.spent().releases == 0
 
 
 def test_the_ledger_is_one_json_object_a_line(tmp_path: Path) -> None:

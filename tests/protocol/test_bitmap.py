@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from app.protocol.bitmap import bitmap, indices
 
 
-@given(st.integers(0, 1000).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, max(n - 1, 0)), max_size=n))))
+@given(
+    st.integers(0, 1000).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, max(n - 1, 0)), max_size=n)))
+)
 def test_round_trip(case: tuple[int, set[int]]) -> None:
     length, chosen = case
     words = bitmap(chosen, length)

@@ -50,7 +50,9 @@ def test_division_is_that_of_the_rationals(numerators: list[int], denominator: i
     assert result.tolist() == [math.floor(Fraction(a, denominator) + Fraction(1, 2)) for a in numerators]
 
 
-@pytest.mark.parametrize(("a", "b", "expected"), [(1, 2, 1), (-1, 2, 0), (3, 2, 2), (-3, 2, -1), (5, 3, 2), (-5, 3, -2)])
+@pytest.mark.parametrize(
+    ("a", "b", "expected"), [(1, 2, 1), (-1, 2, 0), (3, 2, 2), (-3, 2, -1), (5, 3, 2), (-5, 3, -2)]
+)
 def test_halves_go_upwards(a: int, b: int, expected: int) -> None:
     assert divide_rounded(np.array([a]), b).tolist() == [expected]
 
@@ -61,7 +63,9 @@ def test_the_denominator_is_positive(denominator: int) -> None:
         divide_rounded(np.array([1]), denominator)
 
 
-_MOST_NEGATIVE = pytest.param(-(2**63), marks=pytest.mark.xfail(reason="np.abs(-2**63) is negative, so the bound passes"))
+_MOST_NEGATIVE = pytest.param(
+    -(2**63), marks=pytest.mark.xfail(reason="np.abs(-2**63) is negative, so the bound passes")
+)
 _WIDE = pytest.mark.xfail(reason="2 * denominator does not fit int64: OverflowError", raises=OverflowError)
 
 
@@ -71,7 +75,9 @@ def test_sums_that_are_too_large_are_refused(peak: int) -> None:
         divide_rounded(np.array([0, peak]), 1)
 
 
-@pytest.mark.parametrize("denominator", [2**62 - 1, pytest.param(2**62, marks=_WIDE), pytest.param(2**62 + 1, marks=_WIDE), 2**63, 2**80])
+@pytest.mark.parametrize(
+    "denominator", [2**62 - 1, pytest.param(2**62, marks=_WIDE), pytest.param(2**62 + 1, marks=_WIDE), 2**63, 2**80]
+)
 def test_denominators_that_are_too_large_are_refused_or_exact(denominator: int) -> None:
     try:
         assert divide_rounded(np.array([0, 1]), denominator).tolist() == [0, 0]

@@ -4,7 +4,9 @@ from app.protocol.keys import simulation_account, simulation_secret
 
 
 def test_keys_depend_on_seed_role_and_index_alone() -> None:
-    cases = [(seed, role, index) for seed in (0, 1, 10) for role in ("customer", "miner", "vrf") for index in (0, 1, 10)]
+    cases = [
+        (seed, role, index) for seed in (0, 1, 10) for role in ("customer", "miner", "vrf") for index in (0, 1, 10)
+    ]
     secrets = [simulation_secret(*case) for case in cases]
     assert len(set(secrets)) == len(cases)
     assert secrets == [simulation_secret(*case) for case in cases]

@@ -125,7 +125,9 @@ def test_parse_json_wants_an_object(data: bytes) -> None:
         parse_json(data, "a thing")
 
 
-@pytest.mark.xfail(reason="py_ecc, imported by eth_account, raises the recursion limit to 100,000: json overflows the C stack")
+@pytest.mark.xfail(
+    reason="py_ecc, imported by eth_account, raises the recursion limit to 100,000: json overflows the C stack"
+)
 @pytest.mark.parametrize("text", [b"[", b'{"a":'])
 def test_nesting_never_kills_the_process(text: bytes) -> None:
     """In a process of its own, since what must not happen is a segmentation fault."""

@@ -115,7 +115,11 @@ def test_an_address_without_its_checksum_is_refused() -> None:
         SignedReceipt.from_json(SIGNED.to_json() | {"customer": ACCOUNT.address.lower()})
 
 
-@given(st.dictionaries(st.sampled_from(sorted(SIGNED.to_json())), st.none() | st.integers() | st.text(max_size=70), max_size=4))
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(SIGNED.to_json())), st.none() | st.integers() | st.text(max_size=70), max_size=4
+    )
+)
 def test_hostile_members_raise_our_error(changes: dict[str, object]) -> None:
     try:
         SignedReceipt.from_json(SIGNED.to_json() | changes)

@@ -16,7 +16,10 @@ LAYOUT: Layout = (("b", (2, 3)), ("a", (4,)), ("scalar", ()))
 VECTOR = np.arange(-5, 6)
 BLOB = pack(VECTOR, LAYOUT, UPDATE_DTYPE)
 LAYOUTS = st.lists(
-    st.tuples(st.text(st.characters(codec="ascii", min_codepoint=33), min_size=1, max_size=8), st.lists(st.integers(0, 4), max_size=3).map(tuple)),
+    st.tuples(
+        st.text(st.characters(codec="ascii", min_codepoint=33), min_size=1, max_size=8),
+        st.lists(st.integers(0, 4), max_size=3).map(tuple),
+    ),
     max_size=4,
     unique_by=lambda item: item[0],
 ).map(tuple)
@@ -25,7 +28,9 @@ LAYOUTS = st.lists(
 @given(LAYOUTS, st.sampled_from([UPDATE_DTYPE, MODEL_DTYPE]), st.data())
 def test_round_trip(layout: Layout, dtype: np.dtype, data: st.DataObject) -> None:
     info, size = np.iinfo(dtype), parameter_count(layout)
-    vector = np.array(data.draw(st.lists(st.integers(info.min, info.max), min_size=size, max_size=size)), dtype=np.int64)
+    vector = np.array(
+        data.draw(st.lists(st.integers(info.min, info.max), min_size=size, max_size=size)), dtype=np.int64
+    )
     blob = pack(vector, layout, dtype)
     assert len(blob) <= blob_limit(layout, dtype)
     assert unpack(blob, layout, dtype).tolist() == vector.tolist()
@@ -62,7 +67,12 @@ def _tensors(**changes: np.ndarray) -> bytes:
         b"",
         BLOB[:-1],
         BLOB + b"\0",
-        bytes(save({"b": np.zeros((2, 3), "<i2"), "a": np.zeros(4, "<i2"), "scalar": np.zeros((), "<i2")}, metadata={"x": "y"})),
+        bytes(
+            save(
+                {"b": np.zeros((2, 3), "<i2"), "a": np.zeros(4, "<i2"), "scalar": np.zeros((), "<i2")},
+                metadata={"x": "y"},
+            )
+        ),
     ],
 )
 def test_unpack_refuses_anything_else(blob: bytes) -> None:
@@ -83,7 +93,23 @@ def test_a_large_blob_is_refused_before_it_is_parsed() -> None:
         unpack(bytes(blob_limit(LAYOUT, UPDATE_DTYPE) + 1), LAYOUT, UPDATE_DTYPE)
 
 
-DTYPES = ["I16", "U16", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F4", "F6_E2M3", "F8_E8M0", "C64", "BOOL", "I8", "?", 3, None]
+DTYPES = [
+    "I16",
+    "U16",
+    "F16",
+    "BF16",
+    "F8_E4M3",
+    "F8_E5M2",
+    "F4",
+    "F6_E2M3",
+    "F8_E8M0",
+    "C64",
+    "BOOL",
+    "I8",
+    "?",
+    3,
+    None,
+]
 
 
 @given(
@@ -124,7 +150,8 @@ def test_layout_round_trip(layout: Layout) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, 3, "ab", [["a"]], [["a", 3]], [[1, [2]]], [["a", [-1]]], [["a", [True]]], [["a", ["2"]]], [["a", [1.0]]]]
+    "value",
+    [None, 3, "ab", [["a"]], [["a", 3]], [[1, [2]]], [["a", [-1]]], [["a", [True]]], [["a", ["2"]]], [["a", [1.0]]]],
 )
 def test_bad_layouts_are_refused(value: object) -> None:
     with pytest.raises(ProtocolError, match="not a model layout"):

@@ -11,9 +11,7 @@ from app.protocol.verdict import Verdict, quorum_of
 
 MINER = simulation_account(1, "miner")
 DOMAIN = Domain(31337, simulation_account(1, "contract").address)
-VERDICT = Verdict(
-    b"\1" * 32, 3, b"\2" * 32, b"\3" * 32, b"\4" * 32, (0, 2, 5), (0, 5), 300, MINER.address, b"\5" * 32
-)
+VERDICT = Verdict(b"\1" * 32, 3, b"\2" * 32, b"\3" * 32, b"\4" * 32, (0, 2, 5), (0, 5), 300, MINER.address, b"\5" * 32)
 CHANGES = {
     "task": b"\7" * 32,
     "round": 4,
@@ -51,7 +49,9 @@ def test_customers_travel_as_bitmaps() -> None:
     assert VERDICT.values()["honest"] == [0b100001, 0]
 
 
-@pytest.mark.parametrize(("miners", "quorum"), [(1, 1), (2, 2), (3, 3), (4, 3), (5, 4), (6, 5), (7, 5), (10, 7), (100, 67)])
+@pytest.mark.parametrize(
+    ("miners", "quorum"), [(1, 1), (2, 2), (3, 3), (4, 3), (5, 4), (6, 5), (7, 5), (10, 7), (100, 67)]
+)
 def test_quorum(miners: int, quorum: int) -> None:
     assert quorum_of(miners) == quorum
 

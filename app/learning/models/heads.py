@@ -13,6 +13,7 @@ SHARPNESS = 8.0  # concentration of the classes' directions; the bottleneck is t
 PULL = 0.04  # strength of the pull back to the manufacturer's evidence
 REFERENCE = 10.0  # passes over the customers' records at which the two kinds of evidence have the intended ratio
 LARGEST_UNIT = 8.0
+WORTH = 8.0
 
 
 class Head(nn.Module):
@@ -109,7 +110,7 @@ class PrototypeHead(Head):
         hot = nn.functional.one_hot(labels, len(self.evidence)).float()
         counts = hot.sum(dim=0).clamp_min(1)[:, None]
         means = hot.T @ features / counts
-        weight = counts * (1 + 8 * self.noise**2)
+        weight = counts * (1 + WORTH * self.noise**2)
         prior = torch.cat([weight * means, self.unit.expand(len(means), 1)], dim=1) * (REFERENCE / self.records)
         self.prior.copy_(prior)
         with torch.no_grad():

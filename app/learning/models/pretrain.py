@@ -18,11 +18,9 @@ from app.learning.models.phone import Scale
 from app.learning.training import features, train_head
 
 VARIANTS = 8  # varied copies of each public record
-ADAM = False
 EPOCHS = 60
 BATCH = 64
-RATE = 0.02
-DECAY = 1e-3
+RATE = 2e-3
 JITTER = 0.3  # noise on standardised signatures and tables
 
 
@@ -73,7 +71,7 @@ def _train_extractor(model: SplitModel, records: Tensor, labels: Tensor, classes
     learnt.requires_grad_(True)
     width = learnt(x[:1]).shape[1]
     directions = nn.Parameter(torch.randn(classes, width, generator=generator))
-    optimiser = (torch.optim.Adam([*learnt.parameters(), directions], lr=RATE) if ADAM else torch.optim.SGD([*learnt.parameters(), directions], lr=RATE, momentum=0.9, weight_decay=DECAY))
+    optimiser = torch.optim.Adam([*learnt.parameters(), directions], lr=RATE)
     for epoch in range(EPOCHS):
         for group in optimiser.param_groups:
             group["lr"] = RATE * 0.5 * (1 + np.cos(np.pi * epoch / EPOCHS))

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from app.mining.outcome import evaluate
+from app.protocol.errors import ConfigError
+from app.protocol.fixed_point import MODEL_DTYPE
+from app.protocol.record import Mark, Reason
+from app.protocol.tensors import unpack
+
+LAYOUT = (("head.weight", (8, 12)), ("head.bias", (12,)))
+
+
+def _vector(blob: bytes) -> list[int]:
+    return unpack(blob, LAYOUT, MODEL_DTYPE).tolist()
+
+
+def _by_hand(world, reputation: list[int]) -> tuple[set[int], list[int]]:
+    """Multi-Krum and the weighted mean from their definitions, in Python's integers."""
+    f, updates = world.policy.f, {i: world.update(i).tolist() for i in range(10)}
+    score = {
+        i: sum(
+            sorted(sum((a - b) ** 2 for a, b in zip(u, v, strict=True)) for j, v in updates.items() if j != i)[
+                : 10 - f - 2
+            ]
+        )
+        for i, u in updates.items()
+    }
+    kept = set(sorted(score, key=lambda i: score[i])[: 10 - f])
+    h = sum(reputation) // 10
+    weights = {i: reputation[i] * min(50 + i, world.policy.examples_cap) for i in kept if reputation[i] >= h}
+    total = sum(weights.values())
+    model = [
+        int(old) + (2 * sum(w * updates[i][k] for i, w in weights.items()) + total) // (2 * total)
+        for k, old in enumerate(world.model_vector)
+    ]
+    return kept, model
+
+
+@pytest.mark.parametrize("reputation", [(5,) * 10, (9, 1, 4, 5, 6, 7, 10, 2, 3, 8)])
+def test_against_the_definitions(world, reputation: tuple[int, ...]) -> None:
+    outcome = evaluate(world.seal(reputation=reputation), world.store)
+    kept, model = _by_hand(world, list(reputation))
+    assert {entry.index for entry in outcome.evaluation.customers if entry.selected} == kept
+    assert _vector(outcome.model) == model
+    assert not outcome.evaluation.void
+
+
+def test_any_order_gives_the_same_record(world) -> None:
+    updates = {i: world.update(i) for i in range(10)}
+    reference = evaluate(world.seal(updates), world.store)
+    for seed in range(5):
+        order = list(range(10))
+        random.Random(seed).shuffle(order)
+        again = evaluate(world.seal({i: updates[i] for i in order}), world.store)
+        assert again == reference
+        assert again.model == reference.model
+
+
+def test_the_outcome_does_not_depend_on_threads(world, make_world) -> None:
+    """Another object with the same content, evaluated anew, is equal though its seconds are not."""
+    one, other = evaluate(world.seal(), world.store), make_world()
+    two = evaluate(other.seal(), other.store)
+    assert one == two
+    assert min(one.fetch_seconds, one.compute_seconds) > 0
+
+
+@pytest.mark.parametrize("rule", ["outlier", "paper"])
+def test_a_sign_flipped_update_is_caught(make_world, rule: str) -> None:
+    world = make_world(evaluation=rule)
+    updates = {i: world.update(i, -3 if i == 4 else 1) for i in range(10)}
+    evaluation = evaluate(world.seal(updates), world.store).evaluation
+    entry = next(e for e in evaluation.customers if e.index == 4)
+    assert (entry.mark, entry.reason, entry.selected, entry.weight) == (Mark.L, Reason.DISSIMILAR, False, 0)
+    lows = {e.index for e in evaluation.customers if e.mark is Mark.L}
+    assert lows == {4} if rule == "outlier" else len(lows) == 2
+    assert evaluation.rule == rule
+    assert set(evaluation.honest) == set(range(10)) - lows
+
+
+def test_the_dropped_are_not_aggregated_even_with_an_h(world) -> None:
+    entries = evaluate(world.seal(), world.store).evaluation.customers
+    dropped = [entry for entry in entries if not entry.selected]
+    assert len(dropped) == world.policy.f
+    assert all(entry.mark is Mark.H and entry.weight == 0 for entry in dropped)
+
+
+def test_the_isolated_are_scored_but_not_aggregated(world) -> None:
+    reputation = (1, *(5,) * 9)
+    outcome = evaluate(world.seal(reputation=reputation), world.store)
+    entry = next(e for e in outcome.evaluation.customers if e.index == 0)
+    assert outcome.evaluation.threshold == 4
+    assert entry.isolated
+    assert entry.score is not None
+    assert entry.weight == 0
+    assert entry.mark is Mark.H
+    assert sum(e.isolated for e in outcome.evaluation.customers) == 1
+
+
+def test_a_claim_of_a_billion_examples_gains_nothing(world, with_receipt) -> None:
+    honest = evaluate(world.seal(tweaks={1: with_receipt(examples=100)}), world.store)
+    greedy = evaluate(world.seal(tweaks={1: with_receipt(examples=10**9)}), world.store)
+    assert greedy.model == honest.model
+    assert {e.weight for e in greedy.evaluation.customers if e.index == 1} <= {0, 500}
+
+
+def test_too_few_valid_updates_void_the_round(world, with_receipt) -> None:
+    """f = 2 wants seven: with six, nothing is aggregated and only the invalid ones pay."""
+    tweaks = {i: with_receipt(model=b"\7" * 32) for i in range(4)}
+    outcome = evaluate(world.seal(tweaks=tweaks), world.store)
+    assert outcome.evaluation.void
+    assert outcome.model == world.store.get(world.model, 10**6)
+    assert outcome.evaluation.honest == tuple(range(4, 10))
+    assert all(e.score is None and not e.selected and e.weight == 0 for e in outcome.evaluation.customers)
+
+
+def test_exactly_enough_valid_updates_do_not(world, with_receipt) -> None:
+    outcome = evaluate(world.seal(tweaks={i: with_receipt(model=b"\7" * 32) for i in range(3)}), world.store)
+    assert not outcome.evaluation.void
+    assert sum(e.selected for e in outcome.evaluation.customers) == 5
+
+
+def test_no_weight_leaves_the_model(world) -> None:
+    outcome = evaluate(world.seal(reputation=(0,) * 10), world.store)
+    assert not outcome.evaluation.void
+    assert outcome.model == world.store.get(world.model, 10**6)
+
+
+def test_where_only_the_isolated_are_selected_the_model_stays(make_world) -> None:
+    """Seven isolated customers agree; the three with a reputation are far away from them and from each other."""
+    world = make_world(f=3)
+    updates = {i: world.update(i) if i < 7 else world.update(i, -4 * (i - 6)) for i in range(10)}
+    outcome = evaluate(world.seal(updates, reputation=(1,) * 7 + (10,) * 3), world.store)
+    assert {e.index for e in outcome.evaluation.customers if e.selected} == set(range(7))
+    assert all(e.weight == 0 for e in outcome.evaluation.customers)
+    assert outcome.model == world.store.get(world.model, 10**6)
+
+
+def test_a_round_with_some_of_the_customers(world) -> None:
+    present = (0, 2, 3, 5, 6, 8, 9)
+    reputation = tuple(range(10))
+    evaluation = evaluate(
+        world.seal({i: world.update(i) for i in present}, reputation=reputation), world.store
+    ).evaluation
+    assert evaluation.participants == present
+    assert evaluation.threshold == sum(present) // 7
+    assert [int(e.customer, 16) for e in evaluation.customers] == sorted(int(world.customers[i], 16) for i in present)
+    assert all(e.gamma == e.index for e in evaluation.customers)
+
+
+def test_saturated_entries_are_counted(world) -> None:
+    updates = {i: world.update(i) for i in range(10)}
+    updates[3][:5] = [-(2**15), 2**15 - 1, -(2**15), 2**15 - 2, 2**15 - 1]
+    entries = evaluate(world.seal(updates), world.store).evaluation.customers
+    assert {e.index: e.saturated for e in entries} == {i: 4 if i == 3 else 0 for i in range(10)}
+
+
+def test_the_model_saturates(make_world) -> None:
+    world = make_world()
+    world.model_vector = np.full(108, 2**31 - 1)
+    from app.protocol.tensors import pack
+
+    world.model = world.store.put(pack(world.model_vector, LAYOUT, MODEL_DTYPE))
+    updates = {i: np.abs(world.update(i)) + 1 for i in range(10)}
+    assert set(_vector(evaluate(world.seal(updates), world.store).model)) == {2**31 - 1}
+
+
+def test_an_unknown_rule_is_refused(make_world) -> None:
+    world = make_world(evaluation="krum")
+    with pytest.raises(ConfigError, match=r"strategy\.evaluation"):
+        evaluate(world.seal(), world.store)
+
+
+def test_the_task_is_the_policys_digest(world) -> None:
+    evaluation = evaluate(world.seal(), world.store).evaluation
+    assert evaluation.task == world.policy.digest
+    assert replace(evaluation, customers=()).participants == ()

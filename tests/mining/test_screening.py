@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from app.mining.outcome import evaluate
+from app.mining.round import SealedRound
+from app.mining.screening import Forgery
+from app.protocol.digest import BlobRef, sha256
+from app.protocol.errors import ProtocolError, RoundError, StoreUnavailableError
+from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
+from app.protocol.keys import simulation_account
+from app.protocol.manifest import MAX_ENTRY_BYTES, Manifest
+from app.protocol.record import Mark, Reason
+from app.protocol.tensors import blob_limit, pack
+from app.store.base import reference
+
+LAYOUT = (("head.weight", (8, 12)), ("head.bias", (12,)))
+GOOD = np.arange(108)
+
+
+def _reasons(world, sealed: SealedRound) -> dict[int, Reason]:
+    entries = evaluate(sealed, world.store).evaluation.customers
+    assert all((entry.mark is Mark.H) == (entry.reason is Reason.ACCEPTED) for entry in entries)
+    assert all(
+        entry.score is None and not entry.selected and entry.weight == 0 for entry in entries if entry.index == 3
+    )
+    return {entry.index: entry.reason for entry in entries}
+
+
+def _only(reason: Reason) -> dict[int, Reason]:
+    """Customer 3 is marked for this reason, and nobody else for any."""
+    return {i: reason if i == 3 else Reason.ACCEPTED for i in range(10)}
+
+
+def test_nothing_wrong(world) -> None:
+    entries = evaluate(world.seal(), world.store).evaluation.customers
+    assert {entry.reason for entry in entries} == {Reason.ACCEPTED}
+
+
+def test_wrong_model(world, with_receipt) -> None:
+    sealed = world.seal(tweaks={3: with_receipt(model=b"\7" * 32)})
+    assert _reasons(world, sealed) == _only(Reason.WRONG_MODEL)
+
+
+def test_too_large_is_not_even_read(world, with_blob) -> None:
+    blob = bytes(blob_limit(LAYOUT, UPDATE_DTYPE) + 1)
+    sealed = world.seal(tweaks={3: with_blob(blob)})
+    assert _reasons(world, sealed) == _only(Reason.TOO_LARGE)
+    assert sha256(blob) not in {ref.sha256 for ref in world.store.read}
+
+
+def test_missing(world) -> None:
+    sealed = world.seal(tweaks={3: lambda sent: replace(sent, stored=False)})
+    assert _reasons(world, sealed) == _only(Reason.MISSING)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda blob: blob[:-1] + b"\x55", lambda blob: blob[:-2], lambda blob: blob + b"\0"]
+)
+def test_tampered(world, change: Callable[[bytes], bytes]) -> None:
+    sealed = world.seal()
+    cid = reference(world.submission(3, world.update(3)).blob).cid
+    world.store.blobs[cid] = change(world.store.blobs[cid])
+    assert _reasons(world, sealed) == _only(Reason.TAMPERED)
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        b"",
+        b"not safetensors",
+        pack(GOOD, (("head.weight", (12, 8)), ("head.bias", (12,))), UPDATE_DTYPE),
+        pack(GOOD, (("other", (8, 12)), ("head.bias", (12,))), UPDATE_DTYPE),
+        pack(GOOD, LAYOUT, MODEL_DTYPE),
+        pack(GOOD, LAYOUT, UPDATE_DTYPE)[:-2],
+        pack(GOOD, LAYOUT, UPDATE_DTYPE) + b"\0\0",
+    ],
+)
+def test_malformed(world, with_blob, blob: bytes) -> None:
+    assert _reasons(world, world.seal(tweaks={3: with_blob(blob)})) == _only(Reason.MALFORMED)
+
+
+def test_zero(world, with_blob) -> None:
+    sealed = world.seal(tweaks={3: with_blob(pack(np.zeros(108, np.int64), LAYOUT, UPDATE_DTYPE))})
+    assert _reasons(world, sealed) == _only(Reason.ZERO)
+
+
+def test_copies_cost_all_but_the_first_by_address(world) -> None:
+    updates = {i: world.update(i) for i in range(10)}
+    updates[2] = updates[5] = updates[8]
+    entries = evaluate(world.seal(updates), world.store).evaluation.customers
+    first, *others = sorted((2, 5, 8), key=lambda i: int(world.customers[i], 16))
+    assert {entry.index for entry in entries if entry.reason is Reason.COPY} == set(others)
+    assert next(entry for entry in entries if entry.index == first).reason is Reason.ACCEPTED
+
+
+def test_a_copy_of_an_update_that_is_refused_is_no_copy(world, with_receipt) -> None:
+    """The author's receipt is for another model, so its update is not in the round."""
+    updates = {i: world.update(i) for i in range(10)}
+    first, second = sorted((3, 8), key=lambda i: int(world.customers[i], 16))
+    updates[second] = updates[first]
+    sealed = world.seal(updates, tweaks={first: with_receipt(model=b"\7" * 32)})
+    reasons = {entry.index: entry.reason for entry in evaluate(sealed, world.store).evaluation.customers}
+    assert reasons[first] is Reason.WRONG_MODEL
+    assert reasons[second] is Reason.ACCEPTED
+
+
+def _void(world, sealed: SealedRound, forgery: Forgery) -> None:
+    with pytest.raises(RoundError, match=forgery.value):
+        evaluate(sealed, world.store)
+
+
+def test_a_receipt_that_another_key_signed_voids_the_seal(world) -> None:
+    """The relayer forged it: customer 3 must not lose its H for that."""
+    _void(world, world.seal(tweaks={3: lambda sent: replace(sent, signer=4)}), Forgery.SIGNATURE)
+
+
+@pytest.mark.parametrize("signature", [bytes(65), b"\xff" * 65])
+def test_a_malformed_signature_voids_the_seal(world, signature: bytes) -> None:
+    sealed = world.seal()
+    entries = list(Manifest.from_bytes(world.store.get(sealed.manifest, 10**6)).entries)
+    entries[0] = replace(entries[0], signed=replace(entries[0].signed, signature=signature))
+    _void(world, _resealed(world, sealed, entries), Forgery.SIGNATURE)
+
+
+def test_a_receipt_for_another_contract_voids_the_seal(world) -> None:
+    """Signed by the right key, but in the domain of another task."""
+    sealed = world.seal()
+    elsewhere = replace(sealed, domain=replace(sealed.domain, contract=simulation_account(9, "contract").address))
+    _void(world, elsewhere, Forgery.SIGNATURE)
+
+
+def test_a_receipt_for_another_task_voids_the_seal(world, with_receipt) -> None:
+    """Another run on a chain with the same id and address can have one: replaying it must not cost its customer."""
+    _void(world, world.seal(tweaks={3: with_receipt(task=b"\7" * 32)}), Forgery.TASK)
+
+
+def test_an_earlier_rounds_manifest_voids_the_seal(world) -> None:
+    old = world.seal(round_number=1)
+    _void(world, replace(old, round=2), Forgery.ROUND)
+
+
+def test_an_unknown_customer_voids_the_seal(world) -> None:
+    sealed = world.seal()
+    others = (simulation_account(9, "stranger").address, *world.customers[1:])
+    _void(world, replace(sealed, customers=others), Forgery.CUSTOMER)
+
+
+@pytest.mark.parametrize("participants", [tuple(range(9)), tuple(range(1, 10)), ()])
+def test_other_participants_void_the_seal(world, participants: tuple[int, ...]) -> None:
+    sealed = replace(world.seal(), participants=participants)
+    with pytest.raises(RoundError):
+        evaluate(sealed, world.store)
+
+
+def test_participants_are_compared_with_the_manifests_customers(world) -> None:
+    sealed = replace(world.seal({i: world.update(i) for i in range(9)}), participants=tuple(range(1, 10)))
+    _void(world, sealed, Forgery.PARTICIPANTS)
+
+
+def test_another_root_voids_the_seal(world) -> None:
+    _void(world, replace(world.seal(), root=b"\7" * 32), Forgery.MANIFEST)
+
+
+def test_a_manifest_in_another_form_voids_the_seal(world) -> None:
+    sealed = world.seal()
+    data = world.store.get(sealed.manifest, 10**6)
+    for other in (data + b" ", b"{}", b"\xff"):
+        _void(world, replace(sealed, manifest=world.store.put(other)), Forgery.MANIFEST)
+
+
+@pytest.mark.parametrize("cid", ["", "not a cid", reference(b"something else").cid])
+def test_a_cid_that_contradicts_what_was_signed_voids_the_seal(world, cid: str) -> None:
+    """The CID is the relayer's word, so it must not cost the customer anything."""
+    if not cid:
+        sealed = world.seal()
+        entries = [replace(e, cid="") for e in Manifest.from_bytes(world.store.get(sealed.manifest, 10**6)).entries]
+        _void(world, _resealed(world, sealed, entries), Forgery.REFERENCE)
+    else:
+        _void(world, world.seal(tweaks={3: lambda sent: replace(sent, cid=cid)}), Forgery.REFERENCE)
+
+
+def _resealed(world, sealed: SealedRound, entries: list) -> SealedRound:
+    manifest = Manifest.of(sealed.round, entries)
+    ref = world.store.put(manifest.to_bytes())
+    return replace(sealed, manifest=ref, root=manifest.tree(sealed.domain).root)
+
+
+def test_a_store_that_is_down_is_nobodys_fault(world) -> None:
+    sealed = world.seal()
+    world.store.down = True
+    with pytest.raises(StoreUnavailableError):
+        evaluate(sealed, world.store)
+
+
+def test_a_store_that_goes_down_between_two_updates_is_nobodys_fault(world) -> None:
+    sealed, store = world.seal(), world.store
+
+    class Failing:
+        def get(self, ref: BlobRef, max_bytes: int) -> bytes:
+            store.down = len(store.read) >= 6
+            return store.get(ref, max_bytes)
+
+    with pytest.raises(StoreUnavailableError):
+        evaluate(sealed, Failing())
+
+
+@pytest.mark.parametrize("what", ["manifest", "model"])
+def test_what_the_chain_binds_must_be_there(world, what: str) -> None:
+    sealed = world.seal()
+    del world.store.blobs[getattr(sealed, what).cid]
+    with pytest.raises(RoundError, match=f"its {what} cannot be had"):
+        evaluate(sealed, world.store)
+
+
+def test_a_huge_manifest_or_model_is_refused_unread(world) -> None:
+    sealed, before = world.seal(), list(world.store.read)
+    huge = replace(sealed.manifest, size=11 * MAX_ENTRY_BYTES + 1)
+    with pytest.raises(RoundError, match=r"its manifest has .* bytes \(allowed: up to"):
+        evaluate(replace(sealed, manifest=huge), world.store)
+    assert world.store.read == before
+    huge = replace(sealed.model, size=10**9)
+    with pytest.raises(RoundError, match="its model has"):
+        evaluate(replace(sealed, model=huge), world.store)
+
+
+def test_a_model_of_another_layout_stops_the_round(world) -> None:
+    other = world.store.put(pack(np.zeros(3, np.int64), (("x", (3,)),), MODEL_DTYPE))
+    with pytest.raises(RoundError, match="not this task's"):
+        evaluate(replace(world.seal(), model=other), world.store)
+
+
+def test_a_round_without_receipts_cannot_be_sealed(world) -> None:
+    sealed = world.seal()
+    empty = replace(sealed, participants=(), manifest=world.store.put(Manifest.of(1, []).to_bytes()))
+    _void(world, empty, Forgery.MANIFEST)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"participants": (1, 0)},
+        {"participants": (0, 0)},
+        {"participants": (0, 10)},
+        {"participants": (-1, 0)},
+        {"reputation": (5,) * 9},
+        {"customers": ("0x" + "11" * 20,) * 10},
+    ],
+)
+def test_a_round_that_contradicts_itself_is_refused(world, change: dict[str, tuple]) -> None:
+    with pytest.raises(ProtocolError):
+        replace(world.seal(), **change)

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import strategies.multi_krum as module
+from app.protocol.errors import ProtocolError, RoundError
+from strategies.multi_krum import krum_scores, select, squared_distances
+
+ENTRY = st.sampled_from([-(2**15), 2**15 - 1, 0, 1, -1]) | st.integers(-(2**15), 2**15 - 1)
+
+
+def brute_force(updates: Sequence[Sequence[int]], f: int) -> list[int]:
+    """Blanchard's score in Python's integers, straight from the definition."""
+    scores = []
+    for i, mine in enumerate(updates):
+        distances = sorted(
+            sum((int(a) - int(b)) ** 2 for a, b in zip(mine, other, strict=True))
+            for j, other in enumerate(updates)
+            if j != i
+        )
+        scores.append(sum(distances[: len(updates) - f - 2]))
+    return scores
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[np.ndarray], int]:
+    """Updates with copies and near ties among them, extremes of int16, and every f that is allowed."""
+    count, size = draw(st.integers(3, 12)), draw(st.integers(1, 6))
+    rows = draw(st.lists(st.lists(ENTRY, min_size=size, max_size=size), min_size=1, max_size=count))
+    picks = draw(st.lists(st.integers(0, len(rows) - 1), min_size=count, max_size=count))
+    dtypes = draw(st.lists(st.sampled_from([np.int16, np.int64]), min_size=count, max_size=count))
+    updates = [np.array(rows[pick], dtype=dtype) for pick, dtype in zip(picks, dtypes, strict=True)]
+    return updates, draw(st.integers(0, (count - 3) // 2))
+
+
+@given(cases(), st.sampled_from([8, 200, 2**24]))
+@settings(max_examples=300, deadline=None)
+def test_scores_equal_the_definition(case: tuple[list[np.ndarray], int], block_bytes: int) -> None:
+    updates, f = case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BLOCK_BYTES", block_bytes)  # blocks of one column, of a few, of all
+        assert krum_scores(updates, f) == brute_force([u.tolist() for u in updates], f)
+
+
+@given(cases(), st.randoms(use_true_random=False))
+def test_the_order_of_arrival_does_not_matter(case: tuple[list[np.ndarray], int], random: object) -> None:
+    updates, f = case
+    digests = [bytes([i]) for i in range(len(updates))]
+    order = list(range(len(updates)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    scores = krum_scores(updates, f)
+    shuffled = krum_scores([updates[i] for i in order], f)
+    assert shuffled == [scores[i] for i in order]
+    picked = {order[k] for k in select(shuffled, [digests[i] for i in order], f)}
+    assert picked == set(select(scores, digests, f))
+
+
+@given(cases(), st.integers(-1000, 1000), st.sampled_from([-1, 2, 3]))
+def test_a_common_shift_and_scale(case: tuple[list[np.ndarray], int], shift: int, scale: int) -> None:
+    updates, f = case
+    small = [u.astype(np.int64) // 8 for u in updates]
+    assert krum_scores([u + shift for u in small], f) == krum_scores(small, f)
+    assert krum_scores([u * scale for u in small], f) == [s * scale**2 for s in krum_scores(small, f)]
+
+
+def test_the_largest_distances_are_exact_over_many_columns() -> None:
+    """Beyond one block of 2**22 columns the sum exceeds 2**53, and float64 could not hold it."""
+    low, high = np.full(2**22 + 3, -(2**15), np.int16), np.full(2**22 + 3, 2**15 - 1, np.int16)
+    odd = high.copy()
+    odd[0] -= 1
+    distance = (2**22 + 3) * (2**16 - 1) ** 2
+    assert distance > 2**53
+    assert squared_distances([low, high, odd]).tolist() == [
+        [0, distance, distance - 2 * (2**16 - 1) + 1],
+        [distance, 0, 1],
+        [distance - 2 * (2**16 - 1) + 1, 1, 0],
+    ]
+
+
+def test_scores_may_exceed_63_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    huge = np.full((7, 7), 2**62 + 12345)
+    monkeypatch.setattr(module, "squared_distances", lambda updates: huge.copy())
+    assert krum_scores([np.zeros(1, np.int16)] * 7, 1) == [4 * (2**62 + 12345)] * 7
+
+
+@pytest.mark.parametrize(("count", "f"), [(0, 0), (2, 0), (4, 1), (6, 2), (3, -1), (1000, 499)])
+def test_too_few_updates_are_refused(count: int, f: int) -> None:
+    with pytest.raises(RoundError, match=f"f = {f}.*got {count}"):
+        krum_scores([np.zeros(1, np.int16)] * count, f)
+
+
+@pytest.mark.parametrize(("count", "f"), [(3, 0), (5, 1), (7, 2), (9, 3)])
+def test_the_bound_itself_is_enough(count: int, f: int) -> None:
+    assert krum_scores([np.array([i]) for i in range(count)], f)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros(3, np.int16),
+        np.zeros((2, 1), np.int16),
+        np.array([2**15, 0]),
+        np.array([0, -(2**15) - 1]),
+        np.zeros(2),
+        np.zeros(2, np.uint8),
+        np.zeros(2, bool),
+    ],
+)
+def test_hostile_vectors_are_refused(bad: np.ndarray) -> None:
+    with pytest.raises(ProtocolError):
+        krum_scores([np.zeros(2, np.int16)] * 4 + [bad], 1)
+
+
+@given(st.lists(st.integers(0, 3), min_size=3, max_size=10), st.data())
+def test_select_takes_the_lowest_and_breaks_ties_by_digest(scores: list[int], data: st.DataObject) -> None:
+    digests = data.draw(st.permutations([bytes([i]) for i in range(len(scores))]))
+    f = data.draw(st.integers(0, len(scores) - 1))
+    chosen = select(scores, digests, f)
+    assert list(chosen) == sorted(set(chosen))
+    assert len(chosen) == len(scores) - f
+    kept = [(scores[i], digests[i]) for i in chosen]
+    dropped = [(scores[i], digests[i]) for i in range(len(scores)) if i not in chosen]
+    assert not dropped or max(kept) < min(dropped)
+
+
+@pytest.mark.parametrize("f", [-1, 3])
+def test_select_refuses_an_impossible_f(f: int) -> None:
+    with pytest.raises(RoundError):
+        select([1, 2, 3], [b"a", b"b", b"c"], f)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(0, 4))
+@settings(max_examples=60, deadline=None)
+def test_far_outliers_are_never_selected(seed: int, f: int, extra: int) -> None:
+    """Honest updates in a ball, at most f anywhere outside three times its diameter: none of those is kept."""
+    rng = np.random.default_rng(seed)
+    honest = rng.integers(-50, 51, (f + 3 + extra, 20))
+    direction = rng.normal(size=(f, 20))
+    far = np.rint(direction / np.linalg.norm(direction, axis=1, keepdims=True) * rng.uniform(3000, 30000, (f, 1)))
+    updates = [*far.astype(np.int64), *honest]
+    chosen = select(krum_scores(updates, f), [bytes([i]) for i in range(len(updates))], f)
+    assert min(chosen) >= f
+
+
+def test_small_deltas_on_large_weights() -> None:
+    """Weights of std 1, deltas of std 1e-4, attackers at three times that: a float32 Gram matrix of weights picks
+    attackers here. Ours works on the deltas' grid and picks none."""
+    rng = np.random.default_rng(0)
+    count, hostile, size, grid = 50, 10, 100_000, 2.0**20
+    weights = rng.normal(0, 1, size)
+    deltas = rng.normal(0, 1e-4, (count, size))
+    deltas[:hostile] *= 3
+    rows = (weights + deltas).astype(np.float32)
+    gram = rows @ rows.T
+    naive = np.diagonal(gram)[:, None] + np.diagonal(gram)[None] - 2 * gram
+    scores = np.sort(naive, axis=1)[:, 1 : count - hostile - 1].sum(axis=1)
+    assert set(np.argsort(scores)[:30]) & set(range(hostile)), "the float32 formula is expected to fail here"
+    updates = [np.rint(delta * grid).astype(np.int16) for delta in deltas]
+    chosen = select(krum_scores(updates, hostile), [bytes([i]) for i in range(count)], hostile)
+    assert min(chosen) >= hostile
+
+
+def test_an_unreachable_f_is_not_quietly_lowered() -> None:
+    """f is never derived from n, so n = 4 with f = 3 is an error and not f = 0."""
+    with pytest.raises(RoundError, match="at least 9"):
+        krum_scores([np.array([i]) for i in range(4)], 3)
+
+
+@pytest.fixture(scope="module")
+def byzfl() -> ModuleType:
+    """ByzFL's aggregators; the package's own ``__init__`` also wants its data sets and torchvision."""
+    spec = importlib.util.find_spec("byzfl")
+    if spec is None or spec.submodule_search_locations is None:
+        pytest.skip("byzfl is not installed")
+    package = ModuleType("byzfl")
+    package.__path__ = list(spec.submodule_search_locations)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "byzfl", package)
+        return importlib.import_module("byzfl.aggregators.aggregators")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_krum_against_byzfl(byzfl: ModuleType, seed: int) -> None:
+    """ByzFL sums n - f - 1 neighbours where Blanchard sums n - f - 2.
+
+    With one more hostile update declared its neighbourhood has our size: its Krum(f + 1) returns our best update, and
+    its MultiKrum(f + 1) the mean of our n - f - 1 best. All quantities are exact in float64 here.
+    """
+    rng = np.random.default_rng(seed)
+    count, f = 11, seed % 4
+    updates = rng.integers(-300, 300, (count, 17))
+    scores = krum_scores(list(updates), f)
+    assert len(set(scores)) == count
+    order = np.argsort(scores)
+    best = byzfl.Krum(f + 1)(updates.astype(np.float64))
+    assert best.tolist() == updates[order[0]].tolist()
+    mean = byzfl.MultiKrum(f + 1)(updates.astype(np.float64))
+    expected = updates[order[: count - f - 1]].mean(axis=0)
+    np.testing.assert_allclose(mean, expected, rtol=1e-12)

@@ -1,0 +1,165 @@
+"""The entries: every error that a user can cause ends in one line and an exit code, and starts nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import launch as launch_module
+from app.__main__ import main
+from app.cli import main as hearth
+from app.config import compose
+from app.overrides import groups
+from app.protocol.errors import RoundError
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HEARTH_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def run(*arguments: str, module: str = "app", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["rounds=0"], ["rounds", "1..10000"]),
+        (["-m", "customers=10,4"], ["strategy.f", "0..0"]),
+        (["--nosuch"], ["--nosuch", "--cfg"]),
+        (["data=folder", "data.path=/nowhere/at/all"], ["data.path", "/nowhere/at/all"]),
+    ],
+)
+def test_bad_input_is_one_line_and_starts_nothing(home: Path, arguments: list[str], words: list[str]) -> None:
+    ended = run(*arguments)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("error: ")
+    assert ended.stderr.count("\n") == 1
+    assert all(word in ended.stderr for word in words)
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["roudns=3"], ["data=nosuch"], ["-m", "seed=0,x"], ["strategy.f=9"], ["model.hidden=[1"], ["-m", "seeds=0,1"]],
+)
+def test_bad_input_in_this_process(home: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "allowed" in err
+    assert not home.exists()
+
+
+def test_verbose_adds_the_traceback(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-v", "rounds=0"]) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("error: rounds")
+
+
+def test_a_taken_name_is_refused(home: Path) -> None:
+    (home / "mine").mkdir(parents=True)
+    (home / "mine" / "precious").touch()
+    ended = run("-m", "seed=0,1", "name=mine")
+    assert ended.returncode == 2
+    assert "never overwritten" in ended.stderr
+    assert [path.name for path in (home / "mine").iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "line"),
+    [
+        (RoundError("no quorum\nof miners"), 1, "error: no quorum of miners"),
+        (ZeroDivisionError("oh"), 1, "error: ZeroDivisionError: oh (this is a defect in Hearth; -v shows where)"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_a_run_that_fails_says_what_and_where(
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    failure: BaseException,
+    code: int,
+    line: str,
+) -> None:
+    def fail(*arguments: Any, **options: Any) -> dict[str, Any]:
+        failure.add_note("what the run wrote until then: /runs/x")
+        raise failure
+
+    monkeypatch.setattr(launch_module, "launch", fail)
+    assert main([]) == code
+    assert capsys.readouterr().err.splitlines() == [line, "what the run wrote until then: /runs/x"]
+
+
+def test_help_is_read_from_conf_and_quick(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"], "hearth run") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("usage: hearth run ")
+    for group, choices in groups().items():
+        assert f"  {group} " in out
+        assert all(f" {choice} " in out for choice in choices)
+    assert "* plaid" in out
+    assert "rounds" in out
+    loaded = "import app.__main__, sys; app.__main__.main(['-h']); print({'torch', 'flwr', 'hydra'} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.stdout.splitlines()[-1] == "set()"
+
+
+def test_cfg_prints_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--cfg", "rounds=3", "privacy.epsilon=4"]) == 0
+    out = capsys.readouterr().out
+    assert "rounds: 3\n" in out
+    assert "  budget: 4" in out
+
+
+class TestHearth:
+    """The hearth command."""
+
+    def test_run_is_python_m_app(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert hearth(["run", "rounds=0"]) == 2
+        assert capsys.readouterr().err.startswith("error: rounds")
+        assert hearth(["run", "--cfg"]) == 0
+        assert f"seed: {compose().seed}" in capsys.readouterr().out
+
+    def test_help_and_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        for arguments in ([], ["--help"], ["-h"]):
+            assert hearth(arguments) == 0
+            assert capsys.readouterr().out.startswith("usage: hearth")
+        assert hearth(["--version"]) == 0
+        assert capsys.readouterr().out.startswith("hearth 0.")
+
+    @pytest.mark.parametrize("arguments", [["nosuch"], ["show"], ["show", "/a", "/b"], ["show", "/nowhere/at/all"]])
+    def test_bad_input(self, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+        assert hearth(arguments) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+
+    @pytest.mark.parametrize("content", ["{", "{}", "[]", json.dumps({"customers": 1, "rounds": 1, "seed": 0})])
+    def test_show_refuses_what_is_no_result(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+    ) -> None:
+        (tmp_path / "result.json").write_text(content)
+        assert hearth(["show", str(tmp_path)]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
