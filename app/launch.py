@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from app.config import Config
     from app.reporting.progress import Progress
+    from app.run_directory import RunDirectory
+    from app.task import Prepared
 
 _LIBRARIES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _log = logging.getLogger("hearth")
@@ -56,25 +58,31 @@ def launch(
     HearthError
         If the task cannot be run as configured, or cannot go on.
     """
-    from app import engines
-    from app.run_directory import RunDirectory
+    from app.run_directory import RunDirectory, refuse_taken, runs_home
     from app.task import prepare
 
+    if config.name is not None and name is None:
+        refuse_taken(parent or runs_home(), config.name)
     with quiet_libraries(verbose):
         progress.prepare()
         try:
             prepared = prepare(config)
-        except BaseException:
+            directory = RunDirectory.create(prepared.config, parent, name)
+            return _run(prepared, directory, progress)
+        finally:
             progress.end()
+
+
+def _run(prepared: Prepared, directory: RunDirectory, progress: Progress) -> dict[str, Any]:
+    from app import engines
+
+    with _log_file(directory.log_path):
+        try:
+            return engines.run(prepared, directory, progress)
+        except BaseException as error:
+            _log.error("the run ended early", exc_info=error)
+            error.add_note(f"what the run wrote until then: {directory.path}")
             raise
-        directory = RunDirectory.create(prepared.config, parent, name)
-        with _log_file(directory.log_path):
-            try:
-                return engines.run(prepared, directory, progress)
-            except BaseException as error:
-                _log.error("the run ended early", exc_info=error)
-                error.add_note(f"what the run wrote until then: {directory.path}")
-                raise
 
 
 @contextmanager

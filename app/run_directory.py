@@ -77,11 +77,7 @@ class RunDirectory:
         parent = (parent or runs_home()).absolute()
         if wanted is not None:
             check_name(wanted)
-            path = make_directory(parent, wanted)
-            if path is None:
-                problem = f"{parent / wanted} exists, and a run is never overwritten"
-                raise ConfigError("name", problem, "another name, or none")
-            return cls(path)
+            return cls(make_named_directory(parent, wanted))
         stamp = time.strftime("%Y%m%d-%H%M%S")
         return cls(make_fresh_directory(parent, f"{config.data.name}-{config.privacy.name}-s{config.seed}-{stamp}"))
 
@@ -204,6 +200,20 @@ def make_directory(parent: Path, name: str) -> Path | None:
     return parent / name
 
 
+def make_named_directory(parent: Path, name: str) -> Path:
+    """Make the folder ``parent/name`` and return it; raise `ConfigError` if the name is taken."""
+    path = make_directory(parent, name)
+    if path is None:
+        raise _taken(parent / name)
+    return path
+
+
+def refuse_taken(parent: Path, name: str) -> None:
+    """Raise `ConfigError` if ``parent/name`` exists: said before the work begins, it saves the wait."""
+    if (parent / name).exists():
+        raise _taken(parent / name)
+
+
 def make_fresh_directory(parent: Path, name: str) -> Path:
     """Make the folder ``parent/name``, or with ``-2``, ``-3``... appended where that exists; return it."""
     return next(path for candidate in _numbered(name) if (path := make_directory(parent, candidate)) is not None)
@@ -229,6 +239,10 @@ def _numbered(name: str) -> Iterator[str]:
     while True:
         yield f"{name}-{number}"
         number += 1
+
+
+def _taken(path: Path) -> ConfigError:
+    return ConfigError("name", f"{path} exists, and a run is never overwritten", "another name, or none")
 
 
 def _refused(path: Path, error: OSError) -> ConfigError:

@@ -26,9 +26,9 @@ from rich.text import Text
 
 from app.config import KEYS, Config, compose, sweep_parameters
 from app.overrides import expand
-from app.protocol.errors import ConfigError, HearthError
+from app.protocol.errors import HearthError
 from app.reporting.summary import percent, short, thousands
-from app.run_directory import make_directory, make_fresh_directory, runs_home, write_atomically
+from app.run_directory import make_fresh_directory, make_named_directory, runs_home, write_atomically
 
 _PRELOADED = ["app.launch", "app.engines", "app.server_app", "app.client_app"]
 """Loaded once, in the process that all jobs are forked from: a job starts in milliseconds, in a state nobody used."""
@@ -283,12 +283,9 @@ def _context(preload: bool) -> Any:
 
 
 def _folder(name: str | None) -> Path:
-    if name is None:
-        return make_fresh_directory(runs_home(), time.strftime("sweep-%Y%m%d-%H%M%S"))
-    folder = make_directory(runs_home(), name)
-    if folder is None:
-        raise ConfigError("name", f"{runs_home() / name} exists, and is never overwritten", "another name, or none")
-    return folder
+    if name is not None:
+        return make_named_directory(runs_home(), name)
+    return make_fresh_directory(runs_home(), time.strftime("sweep-%Y%m%d-%H%M%S"))
 
 
 def _write(folder: Path, rows: Sequence[dict[str, Any]]) -> None:

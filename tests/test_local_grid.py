@@ -68,9 +68,7 @@ def test_a_node_keeps_its_state_between_messages() -> None:
 def test_progress_is_told_in_order_from_the_calling_thread() -> None:
     told: list[tuple[int, int, bool]] = []
     main = threading.current_thread()
-    grid = LocalGrid(
-        doubling_app(), 4, 2, lambda done, of: told.append((done, of, threading.current_thread() is main))
-    )
+    grid = LocalGrid(doubling_app(), 4, 2, lambda done, of: told.append((done, of, threading.current_thread() is main)))
 
     list(grid.send_and_receive(messages(RecordDict({"arrays": ArrayRecord({"x": Array(np.ones(1))})}), [1, 2, 3, 4])))
     grid.close()

@@ -112,6 +112,24 @@ def test_a_run_that_fails_says_what_and_where(
     assert capsys.readouterr().err.splitlines() == [line, "what the run wrote until then: /runs/x"]
 
 
+def test_a_run_that_cannot_go_on_leaves_what_it_wrote(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.csv").write_text("a,b,label\n" + "".join(f"{i},{i % 7},{i % 2}\n" for i in range(200)))
+    data = ["data=folder", f"data.path={tmp_path}", "rounds=1"]
+    unreachable = [*data, "chain=rpc", "chain.url=http://127.0.0.1:1", "name=broken"]
+    assert main(unreachable) == 1
+    error, note = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: ")
+    assert "127.0.0.1:1" in error
+    assert note.endswith(str(home / "broken"))
+    assert "name: rpc" in (home / "broken" / "config.yaml").read_text()
+    assert "Traceback" in (home / "broken" / "run.log").read_text()
+    assert not (home / "broken" / "result.json").exists()
+    assert main(unreachable) == 2
+    assert "never overwritten" in capsys.readouterr().err
+
+
 def test_help_is_read_from_conf_and_quick(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"], "hearth run") == 0
     out = capsys.readouterr().out

@@ -14,8 +14,8 @@ from app.customer.wire import FeatureRelease
 from app.privacy.accountant import Accountant
 from app.privacy.cost import PrivacySpent
 from app.privacy.durable import append_durably
-from app.privacy.mechanism import Mechanism
-from app.privacy.randomness import InsecureSeededRandom
+from app.privacy.mechanism import Mechanism, NoMechanism
+from app.privacy.randomness import SystemRandom
 from app.protocol.digest import canonical_json, hex32, sha256
 from app.protocol.errors import PrivacyError
 from app.protocol.receipt import Receipt, SignedReceipt
@@ -57,8 +57,9 @@ class Phone:
     Raises
     ------
     PrivacyError
-        If noise from a seed is to be used in a deployment, or if the phone has signed receipts but the accountant
-        counts no release: its ledger was lost, and with it the knowledge of what was spent.
+        If noise that is not the operating system's is to be used in a deployment, or if the phone has signed
+        receipts but the accountant counts no release: its ledger was lost, and with it the knowledge of what was
+        spent.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class Phone:
         *,
         deployment: bool,
     ) -> None:
-        if deployment and mechanism.randomness == InsecureSeededRandom.name:
-            raise PrivacyError("seeded-insecure randomness is refused in deployment (privacy.randomness=system)")
+        if deployment and mechanism.randomness not in (SystemRandom.name, NoMechanism.randomness):
+            raise PrivacyError(
+                f"{mechanism.randomness} randomness is refused in deployment (privacy.randomness=system)"
+            )
         if (home / RECEIPTS).exists() and accountant.spent().releases == 0:
             raise PrivacyError(
                 f"the phone in {home} has signed receipts, but its ledger counts no release: it was lost"

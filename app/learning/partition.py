@@ -6,6 +6,8 @@ another. The parts are disjoint and, with the public share, cover train.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,7 +76,9 @@ def _dirichlet(labels: Indices, rest: Indices, customers: int, alpha: float, see
     )
     partitioner.dataset = datasets.Dataset.from_dict({"label": labels[rest], "position": rest})
     try:
-        return [np.array(partitioner.load_partition(k)["position"], np.int64) for k in range(customers)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # one per draw that starves a customer; the error says it once
+            return [np.array(partitioner.load_partition(k)["position"], np.int64) for k in range(customers)]
     except ValueError as error:
         raise ConfigError(
             "data.alpha",

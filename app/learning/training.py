@@ -16,7 +16,7 @@ Features = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 
-def features(phone: Phone, data: Dataset, batch: int = 256) -> Features:
+def features(phone: Phone, data: Dataset, batch: int = 64) -> Features:
     """Run the phone's part on every record; return (n, d) float32, clean and not clipped."""
     found = [np.empty((0, 0), np.float32)] if not len(data) else []
     with torch.no_grad():
@@ -62,10 +62,10 @@ def train_head(mec: Head, released: Features, labels: Labels, train: TrainConfig
     total = 0.0
     for _ in range(train.epochs):
         total = 0.0
-        for batch in torch.randperm(len(x), generator=generator).split(size):
+        for batch in torch.split(torch.randperm(len(x), generator=generator), size):
             optimiser.zero_grad()
             loss = mec.loss(x[batch], y[batch])
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimiser.step()
             total += float(loss.detach()) * len(batch)
     return total / len(x)
@@ -85,7 +85,7 @@ def accuracy_and_loss(mec: Head, clean: Features, labels: Labels) -> tuple[float
 
 def _scores(mec: Head, clean: Features) -> torch.Tensor:
     with torch.no_grad():
-        return torch.cat([mec(part) for part in torch.from_numpy(clean).split(4096)])
+        return torch.cat([mec(part) for part in torch.split(torch.from_numpy(clean), 4096)])
 
 
 def _check(train: TrainConfig) -> None:

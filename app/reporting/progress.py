@@ -157,7 +157,7 @@ class RichProgress:
         self._rounds = 0
         self._bars = Bars(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[what]}"),
             TimeElapsedColumn(),
@@ -180,7 +180,7 @@ class RichProgress:
 
     def customer_done(self, done: int, of: int) -> None:
         """Move the bar."""
-        what = "customers have trained" if done < of else "trained; miners verify, the chain finalises"
+        what = "customers" if done < of else "miners verify"
         self._bars.update(self._bar, completed=done, total=of, what=what)
 
     def round_done(self, report: RoundReport) -> None:
@@ -199,7 +199,7 @@ class RichProgress:
     def _show(self, number: int) -> None:
         more = number <= self._rounds
         label = f"round {number:>{len(str(self._rounds))}}/{self._rounds}"
-        self._bars.reset(self._bar, total=None, visible=more, description=label, what="customers train")
+        self._bars.reset(self._bar, total=None, visible=more, description=label, what="customers")
 
 
 def choose_progress(file: IO[str] | None = None) -> Progress:

@@ -124,7 +124,7 @@ class KuboStore:
         } | ({"pin-name": name} if name else {})
         stored = self._ask(lambda: str(self._client.add_bytes(data, opts=options)))
         if not _is_same(stored, CID.parse(ref.cid)):
-            raise BlobTamperedError(f"IPFS node {self.url} stored {stored:.80}, not {ref.cid}")
+            raise BlobTamperedError(f"IPFS node {self.url} stored {stored!r:.80}, not {ref.cid}")
         return ref
 
     def get(self, ref: BlobRef, max_bytes: int) -> bytes:

@@ -229,7 +229,7 @@ def test_the_quorum_is_that_of_the_chain(world) -> None:
 def test_strangers_do_not_count(world, make_world) -> None:
     """Three of the seven in the committee are unknown to the chain, and vote as one."""
     sealed = world.seal()
-    strangers = [miner for miner in make_world(miners=7).miners()[4:]]
+    strangers = make_world(miners=7).miners()[4:]
     decision = Committee([*strangers, *world.miners()]).decide(sealed)
     _check(world, sealed, decision)
     assert len(decision.signatures) == 4
@@ -265,9 +265,9 @@ def test_any_order_of_miners_and_receipts_gives_the_same_verdict(world) -> None:
 
 
 def test_the_chain_of_seeds_changes_leaders(world) -> None:
-    """Ten rounds, each on the seed that the last one left."""
+    """Six rounds, each on the seed that the last one left."""
     sealed, committee, leaders = world.seal(), Committee(world.miners()), set()
-    for _ in range(10):
+    for _ in range(6):
         decision = committee.decide(sealed)
         leaders.add(decision.verdict.leader)
         assert decision.verdict.seed != sealed.seed

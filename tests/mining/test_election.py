@@ -81,11 +81,30 @@ def test_a_forged_ticket_does_not_displace_the_miners_own() -> None:
     assert rank([forged, *TICKETS, forged], KEYS, MESSAGE) == rank(TICKETS, KEYS, MESSAGE)
 
 
+def _another_proof(secret: bytes, message: bytes, nonce: int) -> bytes:
+    """A second valid proof of the same output: RFC 9381's, with a nonce of the prover's choice."""
+    x, _ = vrf._expand(secret)
+    y = vrf._base(x)
+    h = vrf._encode_to_curve(y, message)
+    gamma = vrf._multiply(x, h)
+    c = vrf._challenge(y, h, gamma, vrf._base(nonce), vrf._multiply(nonce, h))
+    return gamma + c.to_bytes(16, "little") + vrf._scalar(nonce + c * x)
+
+
+def test_a_miner_with_several_proofs_has_one_ticket_in_any_order() -> None:
+    proofs = [TICKETS[0].proof, *(_another_proof(SECRETS[0], MESSAGE, nonce) for nonce in (5, 6, 7))]
+    several = [Ticket(MINERS[0], proof) for proof in proofs]
+    assert len(set(proofs)) == 4
+    assert len({ticket_output(ticket, KEYS, MESSAGE) for ticket in several}) == 1
+    for order in (several, several[::-1]):
+        assert rank(order, KEYS, MESSAGE) == (Ticket(MINERS[0], min(proofs)),)
+
+
 def test_nobody_is_favoured() -> None:
-    """400 rounds, 5 miners, 80 expected each, standard deviation 8: four of them either way."""
+    """200 rounds, 5 miners, 40 expected each, standard deviation 5.7: four of them either way."""
     seed, leaders = SEED, Counter[str]()
     outputs = {}
-    for number in range(400):
+    for number in range(200):
         message = election_message(DOMAIN, TASK, number, seed)
         # The output of a proof is what `rank` sorts by; not verified here, to save time.
         for miner, secret in zip(MINERS, SECRETS, strict=True):
@@ -94,7 +113,7 @@ def test_nobody_is_favoured() -> None:
         leaders[leader] += 1
         seed = outputs[leader][:32]
     assert set(leaders) == set(MINERS)
-    assert all(48 <= count <= 112 for count in leaders.values()), leaders
+    assert all(17 <= count <= 63 for count in leaders.values()), leaders
 
 
 def test_the_next_seed_is_not_the_old_one() -> None:

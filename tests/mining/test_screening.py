@@ -109,6 +109,16 @@ def test_a_copy_of_an_update_that_is_refused_is_no_copy(world, with_receipt) -> 
     assert reasons[second] is Reason.ACCEPTED
 
 
+def test_what_is_refused_for_another_reason_is_not_called_a_copy(world, with_receipt) -> None:
+    updates = {i: world.update(i) for i in range(10)}
+    first, second = sorted((3, 8), key=lambda i: int(world.customers[i], 16))
+    updates[second] = updates[first]
+    sealed = world.seal(updates, tweaks={second: with_receipt(model=b"\7" * 32)})
+    reasons = {entry.index: entry.reason for entry in evaluate(sealed, world.store).evaluation.customers}
+    assert reasons[first] is Reason.ACCEPTED
+    assert reasons[second] is Reason.WRONG_MODEL
+
+
 def _void(world, sealed: SealedRound, forgery: Forgery) -> None:
     with pytest.raises(RoundError, match=forgery.value):
         evaluate(sealed, world.store)

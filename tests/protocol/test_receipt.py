@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from dataclasses import replace
@@ -121,10 +122,9 @@ def test_an_address_without_its_checksum_is_refused() -> None:
     )
 )
 def test_hostile_members_raise_our_error(changes: dict[str, object]) -> None:
-    try:
-        SignedReceipt.from_json(SIGNED.to_json() | changes)
-    except HearthError as error:
-        assert "\n" not in str(error)
+    value = SIGNED.to_json() | changes
+    with contextlib.suppress(HearthError):
+        assert SignedReceipt.from_json(value).to_json() == value
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1))

@@ -14,7 +14,7 @@ import numpy as np
 
 from app.learning.data import Dataset, Source, stratified_split
 from app.learning.datasets import columns as reading
-from app.learning.datasets.tables import SUFFIXES, Columns, read
+from app.learning.datasets.tables import SUFFIXES, Column, Columns, read
 from app.protocol.errors import DataError
 
 
@@ -105,7 +105,7 @@ def from_columns(
     return Source(first, second, ignored)
 
 
-def _column(part: Columns, name: str, where: str, key: str = "data.label") -> reading.Column:
+def _column(part: Columns, name: str, where: str, key: str = "data.label") -> Column:
     if name not in part:
         there = ", ".join(list(part)[:20])
         raise DataError(f"{where}: has no column {name!r}; set {key} to one of: {there}")

@@ -50,7 +50,7 @@ def _from_hub(name: str, label: str | None, group: str | None) -> Source:
 
     try:
         parts = datasets.load_dataset(name)
-    except Exception as error:  # noqa: BLE001  the hub's client raises errors of half a dozen libraries
+    except Exception as error:  # the hub's client raises errors of half a dozen libraries
         reason = " ".join(str(error).split())[:160]
         raise DataError(f"{name}: cannot be loaded from the hub ({reason}); set data.path to a local folder") from error
     if not {"train", "test"} <= set(parts):

@@ -15,6 +15,7 @@ from app.learning.data import DataSummary, Inputs
 from app.learning.models import cnn, mlp, signal
 from app.learning.models.heads import Head, MlpHead, PrototypeHead, uniform_start
 from app.learning.models.phone import Phone, Prepare
+from app.learning.models.signature import SIZE
 from app.protocol.errors import ConfigError
 
 Augment = Callable[[Inputs, np.random.Generator], Inputs]
@@ -54,9 +55,7 @@ class SplitModel:
     augment: Augment
 
 
-def build(
-    model: ModelConfig, summary: DataSummary, *, noised: bool, noise: float = 0.0, seed: int = 0
-) -> SplitModel:
+def build(model: ModelConfig, summary: DataSummary, *, noised: bool, noise: float = 0.0, seed: int = 0) -> SplitModel:
     """Build the model with its first weights, which depend on the seed alone.
 
     Parameters
@@ -118,7 +117,7 @@ def _stages(
 ) -> tuple[dict[str, nn.Module], Prepare, Augment, tuple[int, ...]]:
     """Return a model's stages, its transform, its augmentation, and the shape of one prepared record."""
     if name == "signal":
-        return signal.stages(bottleneck), signal.prepare, signal.augment, (signal.SIZE,)
+        return signal.stages(bottleneck), signal.prepare, signal.augment, (SIZE,)
     if name == "cnn":
         height, width, colours = (*summary.input_shape, 1)[:3]
         stages = cnn.stages(summary.input_shape, bottleneck)

@@ -5,6 +5,8 @@ A head gives scores (n, K), logarithms of class probabilities up to a constant, 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -12,8 +14,8 @@ from torch import Tensor, nn
 SHARPNESS = 8.0  # concentration of the classes' directions; the bottleneck is trained with the same
 PULL = 0.04  # strength of the pull back to the manufacturer's evidence
 REFERENCE = 10.0  # passes over the customers' records at which the two kinds of evidence have the intended ratio
-LARGEST_UNIT = 8.0
-WORTH = 8.0
+LARGEST_UNIT = 8.0  # of the counts, so that an update stays in the range of the fixed-point grid
+WORTH = 8.0  # a record with noise of deviation s is worth 1 / (1 + WORTH s^2) clean ones; measured, our choice
 
 
 class Head(nn.Module):
@@ -44,7 +46,7 @@ class MlpHead(Head):
         self.trunk = trunk
         widths = (trunk_size, *hidden, classes)
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
 
@@ -77,13 +79,12 @@ class PrototypeHead(Head):
     of a class depends on the noise only through <x, noise>, not through its length, which grows with d.
 
     Every honest update adds records, with much the same sign and size round after round until the pull is felt (its
-    time constant is 1 / PULL steps at learning rate 1). That is why an update with its sign flipped, which takes records
-    away, stands out from the noise. The counts are free of feature noise; the unit grows with the noise, so that they
-    are not drowned in it when updates are compared.
+    time constant is 1 / PULL steps at learning rate 1). That is why an update with its sign flipped, which takes
+    records away, stands out from the noise. The counts are free of feature noise; the unit grows with the noise, so
+    that they are not drowned in it when updates are compared.
 
-    The noise decides how much a noised record is worth: E0 weighs ``public * (1 + 8 noise^2)`` noised records a class
-    against the customers' evidence of `REFERENCE` passes (1/8 is the order of the features' variance within a class,
-    measured over data sets; our choice).
+    The noise decides how much a noised record is worth: E0 weighs ``public * (1 + WORTH noise^2)`` noised records a
+    class against the customers' evidence of `REFERENCE` passes.
 
     Parameters
     ----------

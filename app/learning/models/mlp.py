@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from app.learning.data import Inputs
@@ -28,4 +29,5 @@ def augment(inputs: Inputs, generator: np.random.Generator) -> Inputs:
     """Return the table with each value moved by a tenth of its column's spread."""
     table = np.asarray(inputs, dtype=np.float32)
     noise = generator.normal(size=table.shape).astype(np.float32)
-    return table + 0.1 * table.std(axis=0) * noise
+    varied: NDArray[np.float32] = table + np.float32(0.1) * table.std(axis=0) * noise
+    return varied

@@ -18,9 +18,9 @@ from app.learning.models.phone import Scale
 from app.learning.training import features, train_head
 
 VARIANTS = 8  # varied copies of each public record
-EPOCHS = 60
+STEPS = 400
 BATCH = 64
-RATE = 2e-3
+RATE = 2e-3  # of Adam
 JITTER = 0.3  # noise on standardised signatures and tables
 
 
@@ -72,15 +72,15 @@ def _train_extractor(model: SplitModel, records: Tensor, labels: Tensor, classes
     width = learnt(x[:1]).shape[1]
     directions = nn.Parameter(torch.randn(classes, width, generator=generator))
     optimiser = torch.optim.Adam([*learnt.parameters(), directions], lr=RATE)
-    for epoch in range(EPOCHS):
+    epochs = -(-STEPS // -(-len(x) // BATCH))
+    for epoch in range(epochs):
         for group in optimiser.param_groups:
-            group["lr"] = RATE * 0.5 * (1 + np.cos(np.pi * epoch / EPOCHS))
-        order = torch.randperm(len(x), generator=generator)
-        for batch in order.split(BATCH):
+            group["lr"] = RATE * 0.5 * (1 + np.cos(np.pi * epoch / epochs))
+        for batch in torch.split(torch.randperm(len(x), generator=generator), BATCH):
             noise = jitter * torch.randn(x[batch].shape, generator=generator) if jitter else 0.0
             cosines = learnt(x[batch] + noise) @ nn.functional.normalize(directions, dim=1).T
             optimiser.zero_grad()
-            nn.functional.cross_entropy(SHARPNESS * cosines, labels[batch]).backward()
+            torch.autograd.backward(nn.functional.cross_entropy(SHARPNESS * cosines, labels[batch]))
             optimiser.step()
     learnt.requires_grad_(False)
 
