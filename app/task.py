@@ -193,6 +193,6 @@ def _terms(config: Config, policy: Policy) -> TaskTerms:
 
 def _open_chain(config: Config, directory: RunDirectory, senders: list[LocalAccount]) -> Chain:
     if config.chain.name == "embedded":
-        funded = {sender.address: _FUNDS for sender in senders}
+        funded = {str(sender.address): _FUNDS for sender in senders}
         return embedded_chain(directory.chain_path, config.chain.chain_id, funded=funded)
     return rpc_chain(str(config.chain.url), config.chain.chain_id)

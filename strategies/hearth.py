@@ -7,12 +7,12 @@ decisions of this project: the strategy relays, the miners aggregate, and the ch
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from logging import INFO
 
 from eth_account.signers.local import LocalAccount
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -24,12 +24,12 @@ from app.protocol.announcement import Announcement
 from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import HearthError, ProtocolError, RoundError
 from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
-from app.protocol.manifest import Manifest, ManifestEntry
+from app.protocol.manifest import Manifest
 from app.protocol.policy import Policy
 from app.protocol.receipt import Receipt
 from app.protocol.signing import Domain
 from app.protocol.tensors import blob_limit
-from app.store.base import BlobStore
+from app.store.base import BlobStore, reference
 from strategies.stopwatch import Stopwatch
 from strategies.wire import MODEL, Assignment, Reply, blobs_to_arrays
 
@@ -161,7 +161,7 @@ class Hearth(Strategy):
         with self._clock.part("chain"):
             state = self._ledger.state()
         if state.round != server_round or state.policy != self._task:
-            raise RoundError(f"the chain is at round {state.round} of its task, not at round {server_round} of this one")
+            raise RoundError(f"the chain is at round {state.round} of its task, not at {server_round} of this one")
         if state.model != self._model.sha256:
             raise RoundError(f"the chain finalised model 0x{state.model.hex()}, not 0x{self._model.sha256.hex()}")
         with self._clock.part("store"):
@@ -195,9 +195,7 @@ class Hearth(Strategy):
             If the chain or the store failed.
         """
         collected = self._collect(server_round, list(replies))
-        self._clock.seconds["train"] = (
-            self._clock.seconds.get("train", 0.0) + time.perf_counter() - self._train_started
-        )
+        self._clock.seconds["train"] = self._clock.seconds.get("train", 0.0) + time.perf_counter() - self._train_started
         if not collected.replies:
             reasons = "; ".join(sorted(set(collected.refused.values()))) or "no reply"
             raise RoundError(f"round {server_round}: no customer sent an update that can be sealed ({reasons})")
@@ -262,29 +260,26 @@ class Hearth(Strategy):
             raise ProtocolError("the receipt is not signed by the customer it names")
         if (receipt.task, receipt.round, receipt.model) != (self._task, round_number, self._model.sha256):
             raise ProtocolError("the receipt is for another task, round or model")
-        if (sha256(reply.update), len(reply.update)) != (receipt.update, receipt.size):
+        if reference(reply.update) != receipt.blob:
             raise ProtocolError("the update is not the one that the receipt binds")
         return reply
 
     def _store_updates(self, round_number: int, replies: dict[str, Reply]) -> Manifest:
         with self._clock.part("store"):
-            return Manifest.of(round_number, list(self._entries(round_number, replies)))
-
-    def _entries(self, round_number: int, replies: dict[str, Reply]) -> Iterator[ManifestEntry]:
-        for customer, reply in replies.items():
-            blob = self._store.put(reply.update, f"round-{round_number:04d}/update/{customer}")
-            yield ManifestEntry(reply.receipt, blob.cid)
+            for customer, reply in replies.items():
+                self._store.put(reply.update, f"round-{round_number:04d}/update/{customer}")
+        return Manifest.of(round_number, [reply.receipt for reply in replies.values()])
 
     def _seal(self, round_number: int, manifest: Manifest) -> tuple[SealedRound, int]:
         """Commit the manifest on chain; return the round as the chain now states it, and the gas."""
         with self._clock.part("store"):
             blob = self._store.put(manifest.to_bytes(), f"round-{round_number:04d}/manifest")
         root = manifest.tree(self._domain).root
-        present = {entry.customer for entry in manifest.entries}
+        present = {signed.customer for signed in manifest.receipts}
         participants = tuple(i for i, address in enumerate(self._customers) if address in present)
         with self._clock.part("chain"):
             sent = self._ledger.seal(self._manufacturer, round_number, root, blob, participants)
-            self.receipts |= {entry.customer: entry.signed.receipt for entry in manifest.entries}
+            self.receipts |= {signed.customer: signed.receipt for signed in manifest.receipts}
             return self.sealed_round(round_number), sent.gas
 
     def sealed_round(self, round_number: int) -> SealedRound:

@@ -10,9 +10,9 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, ConfigRecordValues, RecordDict
 
 from app.protocol.announcement import Announcement
-from app.protocol.digest import canonical_json
+from app.protocol.digest import canonical_json, parse_json
 from app.protocol.errors import ProtocolError
-from app.protocol.manifest import MAX_ENTRY_BYTES, parse_json
+from app.protocol.manifest import MAX_RECEIPT_BYTES
 from app.protocol.receipt import SignedReceipt
 from app.protocol.signing import Domain
 
@@ -111,7 +111,7 @@ class Reply:
             update = array_to_blob(content.array_records["arrays"][UPDATE], max_bytes)
         except KeyError as error:
             raise ProtocolError(f"the reply lacks {error}") from error
-        if len(receipt) > MAX_ENTRY_BYTES:
+        if len(receipt) > MAX_RECEIPT_BYTES:
             raise ProtocolError(f"a receipt of {len(receipt)} bytes is too long")
         return cls(update, SignedReceipt.from_json(parse_json(receipt, "a receipt")))
 

@@ -59,7 +59,7 @@ def test_a_node_keeps_its_state_between_messages() -> None:
     grid = LocalGrid(doubling_app(), nodes=1)
     content = RecordDict({"arrays": ArrayRecord({"x": Array(np.arange(3))})})
 
-    calls = [list(grid.send_and_receive(messages(content, [1])))[0].content["m"]["calls"] for _ in range(3)]
+    calls = [next(iter(grid.send_and_receive(messages(content, [1])))).content["m"]["calls"] for _ in range(3)]
     grid.close()
 
     assert calls == [1, 2, 3]

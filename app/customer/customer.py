@@ -21,6 +21,7 @@ from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
 from app.protocol.policy import Policy
 from app.protocol.receipt import ENCODING, Receipt, SignedReceipt, privacy_units
 from app.protocol.tensors import pack, unpack
+from app.store.base import reference
 
 if TYPE_CHECKING:
     from app.learning.models import Head, SplitModel
@@ -136,15 +137,16 @@ class Customer:
         """Put a change of the model on the grid, pack it and sign a receipt for it; see `participate`."""
         integers, saturated = learnt.policy.grid.encode(learnt.delta, UPDATE_DTYPE)
         update = pack(integers, learnt.policy.layout, UPDATE_DTYPE)
-        spent = self._phone.spent()
+        blob, spent = reference(update), self._phone.spent()
         epsilon, delta = privacy_units(spent.epsilon, spent.delta)
         receipt = Receipt(
             task=announcement.task,
             round=announcement.round,
             customer=self.address,
             model=announcement.model,
-            update=sha256(update),
-            size=len(update),
+            update=blob.sha256,
+            size=blob.size,
+            cid=blob.cid,
             encoding=ENCODING,
             examples=self._phone.examples,
             epsilonMicros=epsilon,

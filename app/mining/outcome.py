@@ -107,7 +107,7 @@ def _judge(sealed: SealedRound, valid: Sequence[Screened]) -> _Judgement:
     if len(valid) < 2 * f + 3:
         return _Judgement({}, frozenset(), frozenset())
     scores = krum_scores(_updates(valid), f)
-    selected = select(scores, [item.entry.blob.sha256 for item in valid], f)
+    selected = select(scores, [item.signed.receipt.update for item in valid], f)
     low = rule(scores, selected, f)
     index = [item.index for item in valid]
     return _Judgement(
@@ -116,11 +116,11 @@ def _judge(sealed: SealedRound, valid: Sequence[Screened]) -> _Judgement:
 
 
 def _entry(sealed: SealedRound, item: Screened, h: int, judgement: _Judgement) -> CustomerEntry:
-    gamma, examples = sealed.reputation[item.index], item.entry.signed.receipt.examples
+    gamma, examples = sealed.reputation[item.index], item.signed.receipt.examples
     selected, isolated = item.index in judgement.selected, gamma < h
     reason = Reason.DISSIMILAR if item.index in judgement.low else item.reason
     return CustomerEntry(
-        customer=item.entry.customer,
+        customer=item.signed.customer,
         index=item.index,
         gamma=gamma,
         mark=Mark.H if reason is Reason.ACCEPTED else Mark.L,
@@ -138,7 +138,7 @@ def _aggregate(sealed: SealedRound, model: npt.NDArray[np.int64], chosen: Sequen
     if not chosen:
         return model
     gammas = [sealed.reputation[item.index] for item in chosen]
-    examples = [item.entry.signed.receipt.examples for item in chosen]
+    examples = [item.signed.receipt.examples for item in chosen]
     return apply_update(model, reputation_weighted_mean(_updates(chosen), gammas, examples, sealed.policy.examples_cap))
 
 

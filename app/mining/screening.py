@@ -22,12 +22,12 @@ import numpy.typing as npt
 
 from app.mining.round import SealedRound
 from app.protocol.digest import BlobRef
-from app.protocol.errors import BlobMissingError, BlobTamperedError, ProtocolError, RoundError, StoreError
+from app.protocol.errors import BlobMissingError, BlobTamperedError, ProtocolError, RoundError
 from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
-from app.protocol.manifest import MAX_ENTRY_BYTES, Manifest, ManifestEntry
+from app.protocol.manifest import MAX_RECEIPT_BYTES, Manifest
+from app.protocol.receipt import SignedReceipt
 from app.protocol.record import Reason
 from app.protocol.tensors import blob_limit, unpack
-from app.store.base import check_reference
 
 
 class BlobReader(Protocol):
@@ -46,7 +46,6 @@ class Forgery(StrEnum):
     SIGNATURE = "a receipt is not signed by the customer it names"
     TASK = "a receipt is for another task"
     ROUND = "the receipts are for another round"
-    REFERENCE = "a receipt's CID cannot belong to the digest and size that the customer signed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class Screened:
 
     Attributes
     ----------
-    entry : ManifestEntry
+    signed : SignedReceipt
         Its receipt.
     index : int
         Its index in the task.
@@ -65,7 +64,7 @@ class Screened:
         Shape ``(d,)``; None unless accepted.
     """
 
-    entry: ManifestEntry
+    signed: SignedReceipt
     index: int
     reason: Reason
     update: npt.NDArray[np.int16] | None = None
@@ -81,7 +80,7 @@ def sealed_manifest(sealed: SealedRound, store: BlobReader) -> Manifest:
     StoreUnavailableError
         If the store cannot be reached for now.
     """
-    limit = (len(sealed.participants) + 1) * MAX_ENTRY_BYTES
+    limit = (len(sealed.participants) + 1) * MAX_RECEIPT_BYTES
     data = _fetch(sealed, store, "manifest", sealed.manifest, limit)
     try:
         manifest = Manifest.from_bytes(data)
@@ -91,16 +90,15 @@ def sealed_manifest(sealed: SealedRound, store: BlobReader) -> Manifest:
         raise _void(sealed, Forgery.ROUND, str(manifest.round))
     index = {address: i for i, address in enumerate(sealed.customers)}
     task = sealed.policy.digest
-    for entry in manifest.entries:
-        if entry.customer not in index:
-            raise _void(sealed, Forgery.CUSTOMER, entry.customer)
-        if entry.signed.receipt.task != task:
-            raise _void(sealed, Forgery.TASK, entry.customer)
-        _check_signature(sealed, entry)
-        _check_reference(sealed, entry)
-    if tuple(sorted(index[entry.customer] for entry in manifest.entries)) != sealed.participants:
-        raise _void(sealed, Forgery.PARTICIPANTS, f"{len(manifest.entries)} receipts")
-    if not manifest.entries or manifest.tree(sealed.domain).root != sealed.root:
+    for signed in manifest.receipts:
+        if signed.customer not in index:
+            raise _void(sealed, Forgery.CUSTOMER, signed.customer)
+        if signed.receipt.task != task:
+            raise _void(sealed, Forgery.TASK, signed.customer)
+        _check_signature(sealed, signed)
+    if tuple(sorted(index[signed.customer] for signed in manifest.receipts)) != sealed.participants:
+        raise _void(sealed, Forgery.PARTICIPANTS, f"{len(manifest.receipts)} receipts")
+    if not manifest.receipts or manifest.tree(sealed.domain).root != sealed.root:
         raise _void(sealed, Forgery.MANIFEST, "the Merkle root differs")
     return manifest
 
@@ -114,7 +112,7 @@ def screen(sealed: SealedRound, manifest: Manifest, store: BlobReader) -> tuple[
         If the store failed in any other way than not having, or not rightly having, a blob.
     """
     index = {address: i for i, address in enumerate(sealed.customers)}
-    screened = [_screen_one(sealed, entry, index[entry.customer], store) for entry in manifest.entries]
+    screened = [_screen_one(sealed, signed, index[signed.customer], store) for signed in manifest.receipts]
     return _without_copies(screened)
 
 
@@ -138,40 +136,32 @@ def _fetch(sealed: SealedRound, store: BlobReader, what: str, ref: BlobRef, limi
         raise RoundError(f"round {sealed.round}: its {what} cannot be had: {error}") from error
 
 
-def _check_signature(sealed: SealedRound, entry: ManifestEntry) -> None:
+def _check_signature(sealed: SealedRound, signed: SignedReceipt) -> None:
     try:
-        signer = entry.signed.signer(sealed.domain)
+        signer = signed.signer(sealed.domain)
     except ProtocolError as error:
-        raise _void(sealed, Forgery.SIGNATURE, entry.customer) from error
-    if signer != entry.customer:
-        raise _void(sealed, Forgery.SIGNATURE, entry.customer)
+        raise _void(sealed, Forgery.SIGNATURE, signed.customer) from error
+    if signer != signed.customer:
+        raise _void(sealed, Forgery.SIGNATURE, signed.customer)
 
 
-def _check_reference(sealed: SealedRound, entry: ManifestEntry) -> None:
-    """The CID is the one member of an entry that its customer does not sign."""
-    try:
-        check_reference(entry.blob, entry.blob.size)
-    except (ProtocolError, StoreError) as error:
-        raise _void(sealed, Forgery.REFERENCE, entry.customer) from error
-
-
-def _screen_one(sealed: SealedRound, entry: ManifestEntry, index: int, store: BlobReader) -> Screened:
+def _screen_one(sealed: SealedRound, signed: SignedReceipt, index: int, store: BlobReader) -> Screened:
     layout, limit = sealed.policy.layout, blob_limit(sealed.policy.layout, UPDATE_DTYPE)
-    if entry.signed.receipt.model != sealed.model.sha256:
-        return Screened(entry, index, Reason.WRONG_MODEL)
-    if entry.blob.size > limit:
-        return Screened(entry, index, Reason.TOO_LARGE)
+    if signed.receipt.model != sealed.model.sha256:
+        return Screened(signed, index, Reason.WRONG_MODEL)
+    if signed.receipt.blob.size > limit:
+        return Screened(signed, index, Reason.TOO_LARGE)
     try:
-        update = unpack(store.get(entry.blob, limit), layout, UPDATE_DTYPE)
+        update = unpack(store.get(signed.receipt.blob, limit), layout, UPDATE_DTYPE)
     except BlobMissingError:
-        return Screened(entry, index, Reason.MISSING)
+        return Screened(signed, index, Reason.MISSING)
     except BlobTamperedError:
-        return Screened(entry, index, Reason.TAMPERED)
+        return Screened(signed, index, Reason.TAMPERED)
     except ProtocolError:
-        return Screened(entry, index, Reason.MALFORMED)
+        return Screened(signed, index, Reason.MALFORMED)
     if not update.any():
-        return Screened(entry, index, Reason.ZERO)
-    return Screened(entry, index, Reason.ACCEPTED, update.astype(UPDATE_DTYPE))
+        return Screened(signed, index, Reason.ZERO)
+    return Screened(signed, index, Reason.ACCEPTED, update.astype(UPDATE_DTYPE))
 
 
 def _without_copies(screened: Sequence[Screened]) -> tuple[Screened, ...]:
@@ -179,7 +169,7 @@ def _without_copies(screened: Sequence[Screened]) -> tuple[Screened, ...]:
     authors: set[bytes] = set()
     kept = []
     for item in screened:
-        digest = item.entry.signed.receipt.update
+        digest = item.signed.receipt.update
         copied = item.reason is Reason.ACCEPTED and digest in authors
         kept.append(replace(item, reason=Reason.COPY, update=None) if copied else item)
         if item.reason is Reason.ACCEPTED:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from app.protocol.errors import ProtocolError
+
+MAX_DEPTH = 32
+"""Deepest nesting of a JSON text from outside."""
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
+_BYTES32 = re.compile("0x[0-9a-f]{64}")
 
 
 def sha256(data: bytes) -> bytes:
@@ -31,6 +38,30 @@ def canonical_json(value: Any) -> bytes:
         return text.encode("utf-8")
     except (TypeError, ValueError) as error:
         raise ProtocolError(f"no canonical form: {error}") from error
+
+
+def parse_json(data: bytes, what: str) -> dict[str, Any]:
+    """Parse a JSON object from outside.
+
+    Raises
+    ------
+    ProtocolError
+        If it is not one, or is nested deeper than any record of ours. The depth is checked first: another library
+        raises the interpreter's recursion limit so far that the parser could exhaust the stack and end the process.
+    """
+    depth = deepest = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", data)):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    if deepest > MAX_DEPTH:
+        raise ProtocolError(f"{what} is nested {deepest} deep (allowed: {MAX_DEPTH})")
+    try:
+        value = json.loads(data.decode("utf-8"))
+    except ValueError as error:
+        raise ProtocolError(f"{what} must be JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ProtocolError(f"{what} must be a JSON object")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +109,9 @@ def bytes32(text: object) -> bytes:
     ProtocolError
         If ``text`` is anything else.
     """
-    if not isinstance(text, str) or len(text) != 66 or not text.startswith("0x") or text != text.lower():
+    if not isinstance(text, str) or not _BYTES32.fullmatch(text):
         raise ProtocolError(f"not 32 bytes in lower-case hexadecimal: {text!r:.80}")
-    try:
-        return bytes.fromhex(text[2:])
-    except ValueError as error:
-        raise ProtocolError(f"not 32 bytes in lower-case hexadecimal: {text!r:.80}") from error
+    return bytes.fromhex(text[2:])
 
 
 def hex32(data: bytes) -> str:

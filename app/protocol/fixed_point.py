@@ -83,8 +83,8 @@ def divide_rounded(numerator: npt.NDArray[np.int64], denominator: int) -> npt.ND
     """
     if denominator <= 0:
         raise ProtocolError(f"the denominator must be positive, not {denominator}")
-    bound = int(np.abs(numerator).max(initial=0))
-    if 2 * bound + denominator >= 2**63:
+    bound = max(int(numerator.max(initial=0)), -int(numerator.min(initial=0)))  # Python integers: they do not overflow
+    if 2 * bound + denominator >= 2**63 or 2 * denominator >= 2**63:
         raise ProtocolError("the sum of the weighted updates does not fit 63 bits")
     return np.asarray((2 * numerator + denominator) // (2 * denominator), dtype=np.int64)
 

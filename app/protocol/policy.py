@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from app.protocol.digest import BlobRef, canonical_json, sha256
+from app.protocol.digest import BlobRef, canonical_json, parse_json, sha256
 from app.protocol.errors import ProtocolError
 from app.protocol.fixed_point import Grid
-from app.protocol.manifest import parse_json
 from app.protocol.tensors import Layout, layout_from_json, layout_to_json
 
 _INTEGERS = ("rounds", "f", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits")
@@ -52,6 +51,13 @@ class Policy:
     model: BlobRef
     frozen: BlobRef
     config: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.f < 0 or self.examples_cap < 1:
+            raise ProtocolError("a policy has at least one round, an f from 0, and an examples_cap from 1")
+        if not 0 <= self.gamma_initial <= self.gamma_max <= 255 or self.gamma_max < 1:
+            raise ProtocolError("a policy's reputations are 0 <= gamma_initial <= gamma_max, gamma_max 1 to 255")
+        Grid(self.fractional_bits)  # refuses what is out of range
 
     @property
     def grid(self) -> Grid:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
 from eth_utils import is_checksum_address, keccak
 
-from app.protocol.digest import bytes32, hex32
+from app.protocol.digest import BlobRef, bytes32, hex32
 from app.protocol.errors import ProtocolError
 from app.protocol.merkle import leaf_hash
 from app.protocol.signing import SIGNATURE_BYTES, Domain, Fields, recover, sign, struct_digest
@@ -25,6 +26,7 @@ _FIELDS: Fields = (
     ("model", "bytes32"),
     ("update", "bytes32"),
     ("size", "uint64"),
+    ("cid", "string"),
     ("encoding", "string"),
     ("examples", "uint64"),
     ("epsilonMicros", "uint64"),
@@ -32,6 +34,8 @@ _FIELDS: Fields = (
     ("releases", "uint64"),
 )
 _INTEGERS = ("round", "size", "examples", "epsilonMicros", "deltaPicos", "releases")
+_SIGNATURE = re.compile(f"0x[0-9a-f]{{{2 * SIGNATURE_BYTES}}}")
+_CID = re.compile("b[a-z0-9]{1,127}")  # 59 characters are in use; a store checks the rest
 _DIGESTS = ("task", "model", "update")
 UNBOUNDED = 2**64 - 1
 """``epsilonMicros`` of a release without any noise: no finite epsilon holds."""
@@ -55,6 +59,8 @@ class Receipt:
         Digest of the update's blob (32 bytes).
     size : int
         The blob's length in bytes.
+    cid : str
+        Its IPFS content identifier: signed too, so that no relayer can send the miners to another place.
     encoding : str
         How the update is encoded; `ENCODING`.
     examples : int
@@ -72,11 +78,17 @@ class Receipt:
     model: bytes
     update: bytes
     size: int
+    cid: str
     encoding: str
     examples: int
     epsilonMicros: int  # noqa: N815 - the names of the signed struct
     deltaPicos: int  # noqa: N815
     releases: int
+
+    @property
+    def blob(self) -> BlobRef:
+        """Where the update is and what it must hash to."""
+        return BlobRef(self.update, self.size, self.cid)
 
     def digest(self, domain: Domain) -> bytes:
         """Return the EIP-712 digest (32 bytes)."""
@@ -93,6 +105,11 @@ class SignedReceipt:
 
     receipt: Receipt
     signature: bytes
+
+    @property
+    def customer(self) -> str:
+        """The checksum address that the receipt names; `signer` tells who signed."""
+        return self.receipt.customer
 
     def signer(self, domain: Domain) -> str:
         """Return the address that signed; raise `ProtocolError` if the signature is malformed."""
@@ -125,6 +142,8 @@ class SignedReceipt:
                 raise ProtocolError(f"a receipt's {name} must be an integer from 0 to 2**64 - 1")
         if not isinstance(value["customer"], str) or not is_checksum_address(value["customer"]):
             raise ProtocolError("a receipt's customer must be a checksum address")
+        if not isinstance(value["cid"], str) or not _CID.fullmatch(value["cid"]):
+            raise ProtocolError("a receipt's cid must be a CIDv1 in base32")
         if value["encoding"] != ENCODING:
             raise ProtocolError(f"unknown encoding of an update: {value['encoding']!r:.40} (allowed: {ENCODING})")
         digests = {name: bytes32(value[name]) for name in _DIGESTS}
@@ -142,9 +161,6 @@ def privacy_units(epsilon: float, delta: float) -> tuple[int, int]:
 
 
 def _signature(text: object) -> bytes:
-    if not isinstance(text, str) or not text.startswith("0x") or len(text) != 2 + 2 * SIGNATURE_BYTES:
-        raise ProtocolError("a signature has 65 bytes in hexadecimal")
-    try:
-        return bytes.fromhex(text[2:])
-    except ValueError as error:
-        raise ProtocolError("a signature has 65 bytes in hexadecimal") from error
+    if not isinstance(text, str) or not _SIGNATURE.fullmatch(text):
+        raise ProtocolError("a signature has 65 bytes in lower-case hexadecimal")
+    return bytes.fromhex(text[2:])

@@ -14,9 +14,8 @@ from typing import Any
 
 from eth_utils import is_checksum_address
 
-from app.protocol.digest import BlobRef, bytes32, canonical_json, hex32
+from app.protocol.digest import BlobRef, bytes32, canonical_json, hex32, parse_json
 from app.protocol.errors import ProtocolError
-from app.protocol.manifest import parse_json
 
 PROOF_HEX = 2 + 2 * 80  # a VRF proof has 80 bytes
 

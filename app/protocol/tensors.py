@@ -7,6 +7,7 @@ gives the same bytes, so one model has exactly one digest.
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from app.protocol.errors import ProtocolError
 Layout = tuple[tuple[str, tuple[int, ...]], ...]
 """Names and shapes of the trained parameters, in the order in which they are laid out in the flat vector."""
 
+MAX_PARAMETERS = 2**31 - 1
+"""Most scalars of a model that the protocol carries."""
 _HEADER_BYTES_PER_PARAMETER = 512  # far above what a name and a shape need
 
 
@@ -90,15 +93,18 @@ def layout_to_json(layout: Layout) -> list[list[object]]:
 
 
 def layout_from_json(value: object) -> Layout:
-    """Read what `layout_to_json` wrote; raise `ProtocolError` on anything else."""
-    try:
-        layout = tuple((name, tuple(shape)) for name, shape in value)  # type: ignore[attr-defined]
-    except (TypeError, ValueError) as error:
-        raise ProtocolError(f"not a model layout: {error}") from error
-    if not all(isinstance(n, str) and all(type(k) is int and k >= 0 for k in s) for n, s in layout):
-        raise ProtocolError("not a model layout: names must be text, dimensions non-negative integers")
+    """Read what `layout_to_json` wrote; raise `ProtocolError` on anything else, or beyond `MAX_PARAMETERS`."""
+    if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        raise ProtocolError("a model layout is a list of names with their dimensions")
+    if not all(isinstance(name, str) and name and isinstance(shape, list) for name, shape in value):
+        raise ProtocolError("a model layout is a list of names with their dimensions")
+    if not all(type(size) is int and 0 <= size <= MAX_PARAMETERS for _, shape in value for size in shape):
+        raise ProtocolError(f"a model layout's dimensions are integers from 0 to {MAX_PARAMETERS}")
+    layout = tuple((name, tuple(shape)) for name, shape in value)
+    if len(dict(layout)) != len(layout) or parameter_count(layout) > MAX_PARAMETERS:
+        raise ProtocolError(f"a model layout has each name once and at most {MAX_PARAMETERS} parameters")
     return layout
 
 
 def _size(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64)) if shape else 1
+    return math.prod(shape)

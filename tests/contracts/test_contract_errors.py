@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from task_world import CID, MANUFACTURER, STRANGER, TERMS, World, blob, customers, digest, miners
+from task_world import CID, ETHER, MANUFACTURER, STRANGER, TERMS, World, blob, customers, digest, miners
 from web3 import Web3
 
 from app.ledger.chain import Chain
@@ -227,6 +227,16 @@ class TestSeal:
             self.seal(task, participants=[1])
         self.seal(task, participants=[0, 1])
 
+    def test_omitted_in_a_second_word(self, chain: Chain) -> None:
+        task = World(chain, n=258).task
+        customer = customers(258)[257]
+        chain.transfer(MANUFACTURER, customer.address, ETHER)
+        task.submit(customer, 1, digest("update"))
+        assert task.submitted(1) == (257,)
+        with reverts("Omitted", 1, 0b10):
+            self.seal(task, participants=[2**256 - 1, 0b01])
+        self.seal(task, participants=[0, 0b10])
+
     def test_a_full_word_has_no_bits_to_spare(self, chain: Chain) -> None:
         task = World(chain, n=256).task
         self.seal(task, participants=[1 << 255])
@@ -281,6 +291,14 @@ class TestFinalise:
             changed = [*verdict[:6], honest, *verdict[7:]]
             with reverts(error, *arguments):
                 send(sealed.task, sealed.miners[0], "finalise", changed, good.manifest, (1, GOOD_CID), good.signatures)
+
+    def test_honest_in_a_second_word(self, chain: Chain) -> None:
+        world = World(chain, n=258)
+        world.seal(1, [0, 1, 256])
+        with reverts("HonestNotParticipant", 1, 0b10):
+            world.finalise(1, [0, 1, 256], [1, 257])
+        world.finalise(1, [0, 1, 256], [1, 256])
+        assert [world.task.reputation()[i] for i in (0, 1, 256, 257)] == [0, 4, 4, 3]
 
     def test_leader_is_a_miner(self, sealed: World) -> None:
         with reverts("NotMiner", STRANGER.address):

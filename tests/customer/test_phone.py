@@ -62,7 +62,7 @@ def release(of: Phone) -> FeatureRelease:
 
 
 def receipt() -> Receipt:
-    return Receipt(TASK, 1, ACCOUNT.address, b"m" * 32, b"u" * 32, 9, ENCODING, 12, 4_000_000, 10_000_000, 1)
+    return Receipt(TASK, 1, ACCOUNT.address, b"m" * 32, b"u" * 32, 9, "bafkrei", ENCODING, 12, 4_000_000, 10_000_000, 1)
 
 
 def released_files(home: Path) -> list[Path]:

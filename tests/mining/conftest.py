@@ -16,7 +16,7 @@ from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import BlobMissingError, BlobTamperedError, StoreUnavailableError
 from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
 from app.protocol.keys import simulation_account, simulation_secret
-from app.protocol.manifest import Manifest, ManifestEntry
+from app.protocol.manifest import Manifest
 from app.protocol.policy import Policy
 from app.protocol.receipt import ENCODING, Receipt, SignedReceipt
 from app.protocol.signing import Domain
@@ -70,7 +70,6 @@ class Submission:
     receipt: Receipt
     blob: bytes
     signer: int
-    cid: str | None = None
     stored: bool = True
 
 
@@ -123,6 +122,7 @@ class World:
             model=self.model.sha256,
             update=sha256(blob),
             size=len(blob),
+            cid=reference(blob).cid,
             encoding=ENCODING,
             examples=50 + index,
             epsilonMicros=4_000_000,
@@ -162,12 +162,17 @@ class World:
             ),
         )
 
-    def _entry(self, sent: Submission) -> ManifestEntry:
+    def _entry(self, sent: Submission) -> SignedReceipt:
         ref = self.store.put(sent.blob)
         if not sent.stored:
             del self.store.blobs[ref.cid]
-        signed: SignedReceipt = sent.receipt.sign(self.accounts[sent.signer], self.domain)
-        return ManifestEntry(signed, sent.cid or ref.cid)
+        return sent.receipt.sign(self.accounts[sent.signer], self.domain)
+
+
+def of_blob(receipt: Receipt, blob: bytes) -> Receipt:
+    """Return the receipt for another blob."""
+    ref = reference(blob)
+    return replace(receipt, update=ref.sha256, size=ref.size, cid=ref.cid)
 
 
 @pytest.fixture
@@ -195,6 +200,6 @@ def with_blob() -> Callable[[bytes], Tweak]:
     """Return a tweak that sends another blob, rightly signed for."""
 
     def tweak(blob: bytes) -> Tweak:
-        return lambda sent: replace(sent, blob=blob, receipt=replace(sent.receipt, update=sha256(blob), size=len(blob)))
+        return lambda sent: replace(sent, blob=blob, receipt=of_blob(sent.receipt, blob))
 
     return tweak

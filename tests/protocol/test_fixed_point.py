@@ -64,21 +64,13 @@ def test_the_denominator_is_positive(denominator: int) -> None:
         divide_rounded(np.array([1]), denominator)
 
 
-_MOST_NEGATIVE = pytest.param(
-    -(2**63), marks=pytest.mark.xfail(reason="np.abs(-2**63) is negative, so the bound passes")
-)
-_WIDE = pytest.mark.xfail(reason="2 * denominator does not fit int64: OverflowError", raises=OverflowError)
-
-
-@pytest.mark.parametrize("peak", [2**62, -(2**62), 2**63 - 1, _MOST_NEGATIVE])
+@pytest.mark.parametrize("peak", [2**62, -(2**62), 2**63 - 1, -(2**63)])
 def test_sums_that_are_too_large_are_refused(peak: int) -> None:
     with pytest.raises(ProtocolError, match="63 bits"):
         divide_rounded(np.array([0, peak]), 1)
 
 
-@pytest.mark.parametrize(
-    "denominator", [2**62 - 1, pytest.param(2**62, marks=_WIDE), pytest.param(2**62 + 1, marks=_WIDE), 2**63, 2**80]
-)
+@pytest.mark.parametrize("denominator", [2**62 - 1, 2**62, 2**62 + 1, 2**63, 2**80])
 def test_denominators_that_are_too_large_are_refused_or_exact(denominator: int) -> None:
     with contextlib.suppress(ProtocolError):
         assert divide_rounded(np.array([0, 1]), denominator).tolist() == [0, 0]

@@ -14,6 +14,7 @@ from app.protocol.errors import ProtocolError
 from app.protocol.keys import simulation_account
 from app.protocol.receipt import ENCODING, Receipt
 from app.protocol.signing import Domain
+from app.store.base import reference
 from strategies.wire import Assignment, Reply, array_to_blob, blobs_to_arrays
 
 DOMAIN = Domain(2020, "0x000000000000000000000000000000000000dEaD")
@@ -28,6 +29,7 @@ def reply(update: bytes = b"update") -> Reply:
         model=b"\2" * 32,
         update=sha256(update),
         size=len(update),
+        cid=reference(update).cid,
         encoding=ENCODING,
         examples=10,
         epsilonMicros=8_000_000,
