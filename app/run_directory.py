@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.durable import replace_file
 from app.protocol.errors import ConfigError, StoreError
-from app.store.durable import replace_file
 
 if TYPE_CHECKING:
     from app.config import Config

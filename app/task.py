@@ -10,7 +10,8 @@ from eth_account.signers.local import LocalAccount
 
 from app.config import Config, to_plain
 from app.learning.data import ManufacturerData
-from app.learning.models import SplitModel, build, pretrain
+from app.learning.models import SplitModel, build
+from app.learning.pretrain import pretrain
 from app.learning.training import accuracy_and_loss, features
 from app.learning.views import manufacturer_view
 from app.learning.weights import get_vector, layout, save_frozen, set_vector

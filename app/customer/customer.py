@@ -131,6 +131,10 @@ class Customer:
             self._mec.accept(self._phone.release(announcement.task, rules.frozen.sha256, split.phone))
         seed = training_seed(task.seed, announcement.round, self._index)
         trained, loss = self._mec.train(key, head, task.train, seed)
+        if announcement.round == rules.rounds:
+            self._mec.forget(
+                key
+            )  # the task is over; should the round be repeated, the phone sends the same bytes again
         return Learnt(rules, trained.astype(np.float64) - start, loss)
 
     def contribute(self, announcement: Announcement, learnt: Learnt) -> Contribution:

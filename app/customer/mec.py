@@ -76,6 +76,6 @@ class Mec:
         loss = train_head(head, release.features, release.labels, train, seed)
         return get_vector(head), loss
 
-    def forget(self) -> None:
-        """Delete every release, once the task is over."""
-        self._shelf.clear()
+    def forget(self, key: str) -> None:
+        """Delete a release, once its task is over; raise `StoreError` if the disk refuses."""
+        self._shelf.remove(key)

@@ -11,9 +11,9 @@ from eth_account.signers.local import LocalAccount
 
 from app.customer.shelf import Shelf
 from app.customer.wire import FeatureRelease
+from app.durable import append_privately
 from app.privacy.accountant import Accountant
 from app.privacy.cost import PrivacySpent
-from app.privacy.durable import append_durably
 from app.privacy.mechanism import Mechanism, NoMechanism
 from app.privacy.randomness import SystemRandom
 from app.protocol.digest import canonical_json, hex32, sha256
@@ -130,8 +130,9 @@ class Phone:
         release = self._released.get(key)
         if release is None:
             release = self._draw(key, extractor)
-            # Before it is counted, not after: a crash in between leaves a batch that has never left the phone.
-            self._released.put(release)
+            if self._mechanism.randomness != NoMechanism.randomness:  # else drawing again gives the same bytes
+                # Before it is counted, not after: a crash in between leaves a batch that has never left the phone.
+                self._released.put(release)
         digest = release.digest
         if not self._accountant.counted(digest):
             self._accountant.charge(digest, self._record_set, self._mechanism.parameters, self._mechanism.cost)
@@ -141,7 +142,7 @@ class Phone:
         """Sign a receipt, and keep it before it leaves: it is the customer's own proof of what the chain must hold."""
         signed = receipt.sign(self._account, domain)
         record = {"chain_id": domain.chain_id, "contract": domain.contract, "receipt": signed.to_json()}
-        append_durably(self._receipts, canonical_json(record) + b"\n")
+        append_privately(self._receipts, canonical_json(record) + b"\n")
         return signed
 
     def _draw(self, key: str, extractor: Extractor) -> FeatureRelease:

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from app.customer.wire import FeatureRelease
-from app.privacy.durable import write_durably
+from app.durable import write_privately
 from app.protocol.errors import ProtocolError, StoreError
 
 _log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Shelf:
     def put(self, release: FeatureRelease) -> None:
         """Keep a release; it is on the disk when this returns. Raise `StoreError` if the disk refuses."""
         if self._folder is not None:
-            write_durably(self._folder / (release.key + _SUFFIX), release.to_bytes())
+            write_privately(self._folder / (release.key + _SUFFIX), release.to_bytes())
         self._memory[release.key] = release
 
     def get(self, key: str) -> FeatureRelease | None:
@@ -40,16 +40,16 @@ class Shelf:
             self._memory[key] = release
         return self._memory.get(key)
 
-    def clear(self) -> None:
-        """Delete everything, on disk too; raise `StoreError` if the disk refuses."""
-        self._memory.clear()
+    def remove(self, key: str) -> None:
+        """Delete the release under ``key``, on disk too, if there is one; raise `StoreError` if the disk refuses."""
+        self._memory.pop(key, None)
         if self._folder is None:
             return
+        path = self._folder / (key + _SUFFIX)
         try:
-            for path in self._folder.glob("*" + _SUFFIX):
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         except OSError as error:
-            raise StoreError(f"cannot delete the releases in {self._folder}: {error.strerror}") from error
+            raise StoreError(f"cannot delete {path}: {error.strerror}") from error
 
     def _load(self, key: str) -> FeatureRelease | None:
         if self._folder is None:

@@ -10,11 +10,12 @@ from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.contract.contract import ContractFunction
 
-from app.ledger.bitmap import bitmap, indices, unpack
 from app.ledger.chain import Chain, Sent
 from app.ledger.cid import cid_to_bytes, cid_to_text
 from app.ledger.contract import Artifact, artifact
+from app.ledger.packed import unpack
 from app.ledger.task_records import Finalisation, FinaliseCall, Phase, Seal, TaskState, TaskTerms
+from app.protocol.bitmap import bitmap, indices
 from app.protocol.digest import BlobRef
 from app.protocol.errors import LedgerError
 

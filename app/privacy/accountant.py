@@ -12,8 +12,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from app.durable import write_privately
 from app.privacy.cost import PrivacyCost, PrivacySpent
-from app.privacy.durable import write_durably
 from app.protocol.digest import canonical_json, sha256
 from app.protocol.errors import PrivacyError, ProtocolError, StoreError
 
@@ -88,7 +88,7 @@ class Accountant:
                     f"{self._epsilon}, delta {self._delta} ({len(entries)} counted in {self._path})"
                 )
             lines.append(entry.to_line(lines[-1]))
-            write_durably(self._path, b"".join(lines))
+            write_privately(self._path, b"".join(lines))
 
     def counted(self, release: str) -> bool:
         """Tell whether the ledger counts these very bytes (digest in hexadecimal): they may be sent again for free."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from app.protocol.errors import ProtocolError
+
 _WORD = 256
 
 
@@ -16,11 +18,16 @@ def bitmap(indices: Iterable[int], length: int) -> list[int]:
         Each from 0 to ``length - 1``.
     length : int
         How many customers there are; the result has ``ceil(length / 256)`` words.
+
+    Raises
+    ------
+    ProtocolError
+        If an index is out of range.
     """
     words = [0] * -(-length // _WORD)
     for index in indices:
         if not 0 <= index < length:
-            raise ValueError(f"customer index {index} is outside 0 to {length - 1}")
+            raise ProtocolError(f"customer index {index} is out of range (allowed: 0 to {length - 1})")
         words[index // _WORD] |= 1 << index % _WORD
     return words
 

@@ -10,9 +10,9 @@ from base64 import b32decode, b32encode
 from contextlib import suppress
 from pathlib import Path
 
+from app.durable import TEMPORARY, replace_file, sync_directory
 from app.protocol.errors import BlobMissingError, BlobTamperedError, StoreError
 from app.store.cid import CID, MULTIHASH
-from app.store.durable import TEMPORARY, replace_file, sync_directory
 from app.store.unixfs import MAX_BLOCK
 
 _SHARDING = b"/repo/flatfs/shard/v1/next-to-last/2\n"

@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.durable import locked
 from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import BlobMissingError, BlobTamperedError, StoreError
 from app.store.base import check_name, check_reference, reference
 from app.store.blocks import BlockDirectory
 from app.store.cid import CID
-from app.store.durable import locked
 from app.store.pins import Pin, PinFile
 from app.store.unixfs import Node, height_of, read_file, walk
 

@@ -10,9 +10,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.durable import replace_file, sync_directory
 from app.protocol.errors import ProtocolError, StoreError
 from app.store.cid import CID
-from app.store.durable import replace_file, sync_directory
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from app.learning.config import DataConfig, ModelConfig, TrainConfig, default_training
-from app.learning.models import build, pretrain
+from app.learning.models import build
+from app.learning.pretrain import pretrain
 from app.learning.training import accuracy_and_loss, features, train_head
 from app.learning.views import customer_view, manufacturer_view
 from app.learning.weights import get_vector, set_vector

@@ -12,10 +12,10 @@ from safetensors.numpy import save
 from app.customer.attacks import Participant
 from app.customer.customer import Contribution, Customer
 from app.protocol.announcement import Announcement
-from app.protocol.digest import sha256
 from app.protocol.keys import simulation_account
 from app.protocol.policy import Policy
 from app.protocol.receipt import Receipt
+from app.store.base import reference
 
 Spoil = Callable[["Hostile", Announcement, Policy, Contribution], Contribution]
 """From an honest contribution to what is sent instead."""
@@ -38,7 +38,8 @@ class Hostile:
 
     def signed(self, announcement: Announcement, honest: Contribution, update: bytes, **changes: Any) -> Contribution:
         """Sign a receipt for ``update`` with the customer's own key, with some members changed."""
-        members = {"update": sha256(update), "size": len(update)} | changes
+        blob = reference(update)
+        members = {"update": blob.sha256, "size": blob.size, "cid": blob.cid} | changes
         receipt = replace(honest.receipt.receipt, **members)
         return replace(honest, update=update, receipt=self.customer._phone.sign(receipt, announcement.domain))
 

@@ -89,11 +89,12 @@ def test_forgetting_deletes_memory_and_disk(tmp_path: Path) -> None:
     mec = Mec(tmp_path)
     mec.accept(release())
     mec.accept(release(OTHER))
-    mec.forget()
+    mec.forget(KEY)
     assert not mec.holds(KEY)
-    assert list(tmp_path.iterdir()) == []
-    Mec(None).forget()
-    Mec(tmp_path / "never made").forget()
+    assert mec.holds(OTHER)
+    assert len(list(tmp_path.iterdir())) == 1
+    Mec(None).forget(KEY)
+    Mec(tmp_path / "never made").forget(KEY)
 
 
 def test_a_disk_that_refuses_is_reported(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ import torch
 from app.customer.phone import LEDGER, RECEIPTS, Phone
 from app.customer.wire import FeatureRelease
 from app.learning.data import Dataset
-from app.privacy import durable
 from app.privacy.accountant import Accountant
 from app.privacy.mechanism import GaussianMechanism, Mechanism, NoMechanism
 from app.privacy.randomness import InsecureSeededRandom, RandomSource, SystemRandom
@@ -212,7 +212,7 @@ def test_after_a_crash_at_any_step_no_sent_release_is_uncounted_and_none_is_wast
             raise PowerCutError
 
     def dying(name: str) -> None:
-        call = getattr(durable.os, name)
+        call = getattr(os, name)
 
         def wrapped(*args: object, **kwargs: object) -> object:
             step()
@@ -220,7 +220,7 @@ def test_after_a_crash_at_any_step_no_sent_release_is_uncounted_and_none_is_wast
             step()
             return result
 
-        monkeypatch.setattr(durable.os, name, wrapped)
+        monkeypatch.setattr(os, name, wrapped)
 
     for name in ("open", "fsync", "replace"):
         dying(name)

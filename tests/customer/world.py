@@ -10,7 +10,8 @@ from typing import Any
 from app.customer.attacks import Participant
 from app.customer.simulation import simulated_customer
 from app.learning.config import DataConfig, ModelConfig, TrainConfig
-from app.learning.models import build, pretrain
+from app.learning.models import build
+from app.learning.pretrain import pretrain
 from app.learning.views import inspect, manufacturer_view
 from app.learning.weights import get_vector, layout, save_frozen
 from app.privacy.config import PrivacyConfig

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from app.learning.config import ModelConfig
 from app.learning.data import Dataset, DataSummary
-from app.learning.models import MlpHead, PrototypeHead, build, pretrain
+from app.learning.models import MlpHead, PrototypeHead, build
 from app.learning.models.heads import PULL, REFERENCE
 from app.learning.models.signature import SIZE, signature
+from app.learning.pretrain import pretrain
 from app.learning.training import features
 from app.learning.weights import (
     get_vector,

@@ -12,7 +12,8 @@ import torch
 
 from app.learning.config import DataConfig, ModelConfig, TrainConfig, default_training
 from app.learning.datasets import mnist
-from app.learning.models import Head, MlpHead, PrototypeHead, build, pretrain
+from app.learning.models import Head, MlpHead, PrototypeHead, build
+from app.learning.pretrain import pretrain
 from app.learning.training import accuracy_and_loss, features, predict, train_head
 from app.learning.views import manufacturer_view
 from app.learning.weights import get_vector, save_frozen, set_vector
@@ -85,7 +86,8 @@ def test_training_learns_and_reports_the_last_loss(kind) -> None:
 def test_whole_process_is_repeatable_across_processes() -> None:
     code = (
         "import hashlib, torch\ntorch.set_num_threads(1)\n"
-        "from app.learning.config import *\nfrom app.learning.models import build, pretrain\n"
+        "from app.learning.config import *\nfrom app.learning.models import build\n"
+        "from app.learning.pretrain import pretrain\n"
         "from app.learning.views import manufacturer_view\n"
         "from app.learning.weights import get_vector, save_frozen\n"
         "view = manufacturer_view(DataConfig(), 10, 3)\n"

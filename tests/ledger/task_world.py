@@ -11,9 +11,9 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
-from app.ledger.bitmap import bitmap
 from app.ledger.chain import Chain
 from app.ledger.task_ledger import FinaliseCall, TaskLedger, TaskTerms
+from app.protocol.bitmap import bitmap
 from app.protocol.digest import BlobRef, sha256
 
 ETHER = 10**18

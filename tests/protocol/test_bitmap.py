@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.protocol.bitmap import bitmap, indices
+from app.protocol.errors import ProtocolError
 
 
 @given(
@@ -25,5 +26,5 @@ def test_places(index: int, words: list[int]) -> None:
 
 @pytest.mark.parametrize("index", [-1, 300, 511])
 def test_indices_outside_are_refused(index: int) -> None:
-    with pytest.raises(ValueError, match="outside 0 to 299"):
+    with pytest.raises(ProtocolError, match="allowed: 0 to 299"):
         bitmap([index], 300)

@@ -14,6 +14,5 @@ With noised features everything up to the bottleneck runs on the phone. Whatever
 from app.learning.models.build import SplitModel, build
 from app.learning.models.heads import Head, MlpHead, PrototypeHead
 from app.learning.models.phone import Phone
-from app.learning.models.pretrain import pretrain
 
-__all__ = ["Head", "MlpHead", "Phone", "PrototypeHead", "SplitModel", "build", "pretrain"]
+__all__ = ["Head", "MlpHead", "Phone", "PrototypeHead", "SplitModel", "build"]

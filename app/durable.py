@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.protocol.errors import StoreError
+
 TEMPORARY = ".temp-"
 """Start of the name of a file that is being written; found without its writer, it is garbage."""
+_PUBLIC, _PRIVATE = 0o644, 0o600
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the exclusive lock ``path`` against all other threads and processes; a dead holder lets go of it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PUBLIC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -23,8 +27,8 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def replace_file(path: Path, data: bytes, fsync: bool) -> None:
-    """Write ``data`` to ``path``, all or nothing; the caller is the only writer in this directory.
+def replace_file(path: Path, data: bytes, fsync: bool, mode: int = _PUBLIC) -> None:
+    """Write ``data`` to ``path``, all or nothing.
 
     Parameters
     ----------
@@ -34,15 +38,17 @@ def replace_file(path: Path, data: bytes, fsync: bool) -> None:
         Its new content.
     fsync : bool
         Whether it must survive a lost power supply, not only a killed process.
+    mode : int, optional
+        Who may read a new file.
 
     Raises
     ------
     OSError
         If the disk is full, or anything else that the operating system says; no temporary file stays behind.
     """
-    temporary = path.with_name(TEMPORARY + path.name)
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}-{threading.get_ident()}")
     try:
-        with open(temporary, "wb") as file:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode), "wb") as file:
             file.write(data)
             file.flush()
             if fsync:
@@ -62,3 +68,31 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_privately(path: Path, data: bytes) -> None:
+    """Replace a file that only its owner may read; it is on the disk when this returns.
+
+    Raises
+    ------
+    StoreError
+        If the disk refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, data, fsync=True, mode=_PRIVATE)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}") from error
+
+
+def append_privately(path: Path, line: bytes) -> None:
+    """Append to a file that only its owner may read, see `write_privately`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _PRIVATE), "ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_directory(path.parent)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,104 @@
+"""Whatever customers send, the task goes on, and only who sent it pays for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from app import server_app
+from app.config import compose
+from app.customer.simulation import simulated_customer
+from app.local_grid import LocalGrid
+from app.protocol.errors import RoundError
+from app.protocol.keys import simulation_account
+from app.protocol.policy import Policy
+from app.reporting.progress import SilentProgress
+from app.run_directory import RunDirectory
+from app.task import prepare
+from strategies.wire import Assignment, Reply
+from tests.customer.hostile_customers import SPOILS, hostile
+
+HONEST = 9
+ROUNDS = 2
+
+
+def app_of(spoils: dict[int, str]) -> ClientApp:
+    """Return a ClientApp in which some customers are hostile, by index."""
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        task = Assignment.from_records(message.content)
+        customer: Any = simulated_customer(Policy.from_bytes(task.policy), task.customer, Path(task.home))
+        if task.customer in spoils:
+            customer = hostile(customer, spoils[task.customer])
+        contribution = customer.participate(task.announcement, task.policy, task.frozen, task.model)
+        return Message(Reply(contribution.update, contribution.receipt).to_records(), reply_to=message)
+
+    return app
+
+
+class LossyGrid(LocalGrid):
+    """Loses the reply of the first node, and delivers that of the second three times, last first."""
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        replies = list(super().send_and_receive(messages, timeout=timeout))
+        return [*reversed(replies[1:]), replies[1], replies[1]] if replies else []
+
+
+def run(
+    tmp_path: Path, customers: int, spoils: dict[int, str], grid_class: type[LocalGrid] = LocalGrid
+) -> dict[str, Any]:
+    prepared = prepare(compose(["data=digits", "attack=none", f"customers={customers}", f"rounds={ROUNDS}"]))
+    grid = grid_class(app_of(spoils), customers, workers=2)
+    try:
+        return server_app.run(grid, prepared, RunDirectory.create(prepared.config, tmp_path), SilentProgress())
+    finally:
+        grid.close()
+
+
+def address(index: int) -> str:
+    return str(simulation_account(0, "customer", index).address)
+
+
+def test_every_kind_of_hostile_reply_costs_its_customer_the_round_and_nobody_else(tmp_path: Path) -> None:
+    spoils = {HONEST + i: name for i, name in enumerate(SPOILS)}
+    result = run(tmp_path, HONEST + len(spoils), spoils)
+    honest, bad = {address(i) for i in range(HONEST)}, {address(i) for i in spoils}
+
+    assert result["rounds"] == ROUNDS
+    assert all(result["aggregated"][customer] == 0 for customer in bad)
+    assert all(max(result["reputation_by_round"][customer]) <= 5 for customer in bad)  # never an H
+    assert all(result["aggregated"][customer] >= ROUNDS - 1 for customer in honest)  # Multi-Krum leaves f out
+    assert all(result["reputation"][customer] == 5 + ROUNDS for customer in honest)
+    for number in map(str, range(1, ROUNDS + 1)):
+        assert set(result["rejected"][number]) | set(result["absent"][number]) == bad
+
+
+def test_a_reply_that_is_lost_and_one_that_comes_thrice(tmp_path: Path) -> None:
+    result = run(tmp_path / "lossy", 8, {}, LossyGrid)
+
+    assert all(set(absent) == {address(0)} for absent in result["absent"].values())
+    assert len(result["absent"]) == ROUNDS
+    assert result["reputation"][address(0)] == 5
+    assert all(result["reputation"][address(i)] == 5 + ROUNDS for i in range(1, 8))
+
+
+def test_too_few_valid_updates_leave_the_model_as_it_is_and_blame_nobody_who_is_honest(tmp_path: Path) -> None:
+    spoils = dict.fromkeys(range(4, 8), "raises")  # four are left, 2f + 3 = 5 are needed
+    result = run(tmp_path, 8, spoils)
+
+    assert result["accuracy_by_round"] == [result["accuracy_by_round"][0]] * (ROUNDS + 1)
+    assert all(result["aggregated"][address(i)] == 0 for i in range(8))
+    assert all(result["reputation"][address(i)] == 5 + ROUNDS for i in range(4))
+    assert all(result["reputation"][address(i)] == 5 for i in range(4, 8))
+
+
+def test_if_nobody_sends_anything_the_run_ends_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(RoundError, match="the phone fell into the water"):
+        run(tmp_path, 5, dict.fromkeys(range(5), "raises"))
