@@ -74,7 +74,8 @@ def test_every_kind_of_hostile_reply_costs_its_customer_the_round_and_nobody_els
     assert result["rounds"] == ROUNDS
     assert all(result["aggregated"][customer] == 0 for customer in bad)
     assert all(max(result["reputation_by_round"][customer]) <= 5 for customer in bad)  # never an H
-    assert all(result["aggregated"][customer] >= ROUNDS - 1 for customer in honest)  # Multi-Krum leaves f out
+    left_out = sum(ROUNDS - result["aggregated"][customer] for customer in honest)
+    assert left_out <= ROUNDS  # Multi-Krum leaves f = 1 of the valid updates out, whether or not it is bad
     assert all(result["reputation"][customer] == 5 + ROUNDS for customer in honest)
     for number in map(str, range(1, ROUNDS + 1)):
         assert set(result["rejected"][number]) | set(result["absent"][number]) == bad

@@ -96,7 +96,7 @@ class BlockDirectory:
 
     def sweep(self, live: set[bytes]) -> int:
         """Delete the blocks whose multihash is not in ``live``, and what killed writers left; return how many files."""
-        dead = [file for file in self.root.glob(f"*/*{_SUFFIX}") if _is_garbage(file, live)]
+        dead = [file for file in self.root.glob("*/*") if _is_garbage(file, live)]
         dead += self.root.glob(f"{TEMPORARY}*")
         for file in dead:
             file.unlink()
@@ -129,6 +129,8 @@ def _is_garbage(file: Path, live: set[bytes]) -> bool:
     """Say whether a file is half written, or a block that nobody wants; what is neither is not ours to delete."""
     if file.name.startswith(TEMPORARY):
         return True
+    if not file.name.endswith(_SUFFIX):
+        return False
     key = file.name.removesuffix(_SUFFIX)
     try:
         multihash = b32decode(key + "=" * (-len(key) % 8))
