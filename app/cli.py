@@ -12,6 +12,7 @@ usage: hearth COMMAND ...
 
   run [key=value ...]   run a task, as python -m app does; hearth run --help says more
   show RUN_DIR          print the tables of a finished run again
+  wallet COMMAND ...    keys in encrypted files: new, show, import; hearth wallet --help says more
   --version             print the version"""
 
 
@@ -51,6 +52,12 @@ def _show(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _wallet(arguments: Sequence[str]) -> int:
+    from app.wallet_command import main as wallet
+
+    return wallet(arguments)
+
+
 def _version(arguments: Sequence[str]) -> int:
     from importlib.metadata import version
 
@@ -66,6 +73,7 @@ def _help(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "run": _run,
     "show": _show,
+    "wallet": _wallet,
     "--version": _version,
     "--help": _help,
     "-h": _help,

@@ -39,4 +39,12 @@ library Bitmap {
             if (strangers != 0) revert HonestNotParticipant(w, strangers);
         }
     }
+
+    /// @notice Whether `participants`, a checked set of some of `n` customers, are all of them.
+    function isEveryone(uint256[] calldata participants, uint256 n) internal pure returns (bool) {
+        for (uint256 w = 0; w + 1 < participants.length; ++w) {
+            if (participants[w] != type(uint256).max) return false;
+        }
+        return participants[participants.length - 1] == type(uint256).max >> (255 - (n - 1) % 256);
+    }
 }

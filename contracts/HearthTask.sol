@@ -2,86 +2,52 @@
 pragma solidity ^0.8.28;
 
 import {Bitmap} from "./Bitmap.sol";
+import {Deposits} from "./Deposits.sol";
 import {Reputation} from "./Reputation.sol";
-import {Verdicts} from "./Verdicts.sol";
+import {TaskTerms} from "./TaskTerms.sol";
 
 /// @title One crowdsourcing task
 /// @notice The manufacturer publishes a task and admits its members; then each round has two transactions. `seal` fixes
 ///         the set of updates before anyone evaluates them, `finalise` records what a quorum of the miners agreed on.
 /// @dev What the quorum signs is believed: the contract sees digests, so that the aggregate is right rests on more than
 ///      two thirds of the miners being honest (and everything needed to check them is in the events and the blobs).
-///      The leader's election is proved off chain: miners check its VRF proof before they sign, so the quorum carries
-///      it. Whoever is elected can withhold its turn.
-///      NOT here yet: deadlines and fallback leaders (a silent manufacturer or leader stops the task), escrow, rewards,
-///      deposits, slashing, cancellation. No ether is held.
-contract HearthTask is Verdicts {
+///      The leader's election is proved off chain: miners check its VRF proof and its rank before they sign, so the
+///      quorum carries both; the contract checks that the rank's turn has come. The next seed is the leader's VRF
+///      output: unique, so a leader cannot grind it. It can withhold it, one bit of choice a leader at the price of its
+///      turn; k leaders in a row that belong together choose among k + 1 seeds.
+///      Omission: the manufacturer seals, and it could leave a customer out. So a seal before the submission window has
+///      passed counts only if it holds all customers; in the window everyone who was left out can `submit`, and a seal
+///      without its update is refused. The other way, a seal that can be challenged afterwards, would let every round
+///      wait for the challenge, and would open the updates of the others to whoever then challenges with a copy.
+contract HearthTask is Deposits {
     using Reputation for Reputation.Book;
-
-    /// @notice What the contract waits for.
-    enum Phase {
-        Admission, // members; then `open`
-        Collection, // updates of the round; then `seal`
-        Sealed, // the miners' verdict; then `finalise`
-        Completed // nothing: the last round was finalised
-    }
-
-    /// @notice What the manufacturer fixes when it publishes the task.
-    struct Terms {
-        bytes32 policy; // SHA-256 of the resolved configuration: the task's name in every signature
-        bytes32 model; // SHA-256 of the initial model
-        bytes32 seed; // of the first round's election
-        uint32 rounds;
-        uint16 f; // Byzantine customers a round must survive
-        uint8 gammaInitial;
-        uint8 gammaMax;
-    }
-
-    /// @notice Where the round's record is found; its digest is in the verdict.
-    struct Record {
-        uint64 size;
-        bytes cid; // CIDv1, binary
-    }
 
     /// @notice What the contract adds to a verdict.
     /// @dev The two blocks chain a task's events backwards, so that a reader needs no search.
     struct Outcome {
         uint256 threshold; // h of the reputation rule
+        uint256 credited; // points that were earned in the round
         uint256 signers; // bitmap of the miners who signed
-        uint48 openedAt; // block in which the round began: that of the last `finalise`, or of `open`
+        uint48 openedAt; // block in which the round began: that of `open`, or in which the round before ended
         uint48 sealedAt; // block in which it was sealed
     }
 
     /// @notice Where the task stands; see `status`.
     struct Status {
         Phase phase;
-        uint32 round; // the current one; once completed, the last
+        uint32 round; // the current one; once the task has ended, the last that began
         uint32 rounds;
+        uint32 skipped; // rounds that expired and did not end the task
         uint16 quorum;
-        uint48 openedAt; // block of `open` or of the last `finalise`
+        uint48 openedAt; // block of `open`, or in which the last round ended
         uint48 sealedAt; // block of the last `seal`, 0 before the first
+        uint48 since; // time at which the phase began
+        uint256 credited; // points earned so far, by all customers
+        uint256 price; // wei for one point
         bytes32 model;
         bytes32 seed;
         bytes32 policy;
     }
-
-    /// @dev One slot: all that changes with every transaction.
-    struct Progress {
-        Phase phase;
-        uint32 round;
-        uint16 quorum;
-        uint32 customers;
-        uint48 openedAt;
-        uint48 sealedAt;
-    }
-
-    // The terms, one by one: immutable values cost no storage.
-    bytes32 private immutable _policy;
-    bytes32 private immutable _initialModel;
-    bytes32 private immutable _initialSeed;
-    uint32 private immutable _rounds;
-    uint16 private immutable _f;
-    uint8 private immutable _gammaInitial;
-    uint8 private immutable _gammaMax;
 
     /// @notice SHA-256 of the current global model.
     bytes32 public model;
@@ -90,37 +56,23 @@ contract HearthTask is Verdicts {
     /// @notice keccak256(abi.encode(root, manifest, participants)) of a sealed round; zero before.
     mapping(uint256 round => bytes32 commitment) public commitmentOf;
 
-    Progress private _progress;
-    Reputation.Book private _reputation;
     mapping(uint256 round => mapping(uint256 word => uint256 bits)) private _submitted;
 
-    /// @notice The task was published.
-    event TaskPublished(address indexed manufacturer, Terms terms);
     /// @notice Admission ended and the first round began.
-    event TaskOpened(uint256 customers, uint256 miners, uint256 quorum);
-    /// @notice A customer submitted its update's digest itself.
-    event UpdateSubmitted(uint256 indexed round, address indexed customer, uint256 index, bytes32 update);
+    event TaskOpened(uint256 customers, uint256 miners, uint256 quorum, uint256 price);
+    /// @notice A customer's receipt was handed in past the manufacturer.
+    event UpdateSubmitted(
+        uint256 indexed round, address indexed customer, uint256 index, Receipt receipt, bytes signature
+    );
     /// @notice The round's set of updates was fixed. `root` is the Merkle root of the receipts, `manifest` the SHA-256,
     ///         `size` and `cid` the length and place of the blob with all of them.
     event RoundSealed(
         uint256 indexed round, bytes32 root, bytes32 manifest, uint64 size, bytes cid, uint256[] participants
     );
     /// @notice The round was finalised with this verdict.
-    event RoundFinalised(
-        uint256 indexed round, address indexed leader, Verdict verdict, Record record, Outcome outcome
-    );
-    /// @notice The last round was finalised.
-    event TaskCompleted(bytes32 model);
+    event RoundFinalised(uint256 indexed round, address indexed leader, Verdict verdict, Outcome outcome);
 
-    /// @notice rounds > 0, 0 < gammaMax and gammaInitial <= gammaMax are needed.
-    error WrongTerms(uint32 rounds, uint8 gammaInitial, uint8 gammaMax);
-    /// @notice A digest is zero, which means "none".
-    error ZeroDigest();
-    /// @notice Not possible in the phase the task is in.
-    error WrongPhase(Phase current);
-    /// @notice The call names another round than the current one.
-    error WrongRound(uint256 given, uint256 current);
-    /// @notice The verdict is on another task.
+    /// @notice The statement is on another task.
     error WrongTask(bytes32 given, bytes32 policy);
     /// @notice Multi-Krum needs n >= 2f + 3 customers.
     error TooFewCustomers(uint256 customers, uint256 needed);
@@ -130,30 +82,21 @@ contract HearthTask is Verdicts {
     error AlreadySubmitted(uint256 index);
     /// @notice These customers of this word submitted their updates themselves and may not be left out.
     error Omitted(uint256 word, uint256 bits);
-    /// @notice Not a binary CIDv1 with a SHA-256 digest.
-    error WrongCid(bytes cid);
     /// @notice Root, manifest and participants are not those that were sealed.
     error NotAsSealed(bytes32 given, bytes32 sealed_);
     /// @notice Only the leader that the quorum signed for may send its verdict.
     error NotLeader(address caller, address leader);
+
     /// @notice Publish a task; the caller is its manufacturer.
-    constructor(Terms memory given) {
-        if (given.rounds == 0 || given.gammaMax == 0 || given.gammaInitial > given.gammaMax) {
-            revert WrongTerms(given.rounds, given.gammaInitial, given.gammaMax);
-        }
-        if (given.policy == 0 || given.model == 0 || given.seed == 0) revert ZeroDigest();
-        (_policy, _initialModel, _initialSeed) = (given.policy, given.model, given.seed);
-        (_rounds, _f) = (given.rounds, given.f);
-        (_gammaInitial, _gammaMax) = (given.gammaInitial, given.gammaMax);
+    constructor(Terms memory given) TaskTerms(given) {
         (model, seed) = (given.model, given.seed);
-        emit TaskPublished(msg.sender, given);
     }
 
     /// @notice Admit customers, in as many batches as it takes.
     function admitCustomers(address[] calldata accounts) external onlyManufacturer {
         _require(Phase.Admission);
         uint256 first = _admitCustomers(accounts);
-        _reputation.admit(first, accounts.length, _gammaInitial);
+        _reputation.admit(first, accounts.length, _gammaInitial, _reward != 0);
     }
 
     /// @notice Admit miners with their VRF keys, in as many batches as it takes.
@@ -162,28 +105,32 @@ contract HearthTask is Verdicts {
         _admitMiners(accounts, vrfKeys);
     }
 
-    /// @notice End the admission and begin the first round.
-    function open() external onlyManufacturer {
+    /// @notice End the admission, escrow the reward (the value sent) and begin the first round.
+    function open() external payable onlyManufacturer {
         _require(Phase.Admission);
         (uint256 n, uint256 m, uint256 needed) = (customerCount(), minerCount(), 2 * uint256(_f) + 3);
         if (n < needed) revert TooFewCustomers(n, needed);
         if (m == 0) revert NoMiners();
-        uint256 quorum = _quorumOf(m);
-        _progress = Progress(Phase.Collection, 1, uint16(quorum), uint32(n), uint48(block.number), 0);
-        emit TaskOpened(n, m, quorum);
+        _escrow(n);
+        Progress memory progress = _progress;
+        (progress.round, progress.quorum, progress.customers) = (1, uint8(_quorumOf(m)), uint24(n));
+        _begin(progress, Phase.Collection);
+        emit TaskOpened(n, m, progress.quorum, price);
     }
 
-    /// @notice Hand in an update's digest without the manufacturer: the round cannot be sealed without this customer.
-    /// @dev The way round a relayer that drops updates; the update itself must be where the miners can fetch it. As long
-    ///      as rounds have no deadlines the manufacturer decides when one is sealed, so this has to come before.
-    function submit(uint256 round, bytes32 update) external {
-        _requireRound(Phase.Collection, round);
-        uint256 index = customerIndex(msg.sender);
-        if (update == 0) revert ZeroDigest();
+    /// @notice Hand in a customer's signed receipt without the manufacturer: no seal can leave this customer out then.
+    ///         Anyone may relay it. The update itself must be where the miners can fetch it.
+    function submit(Receipt calldata receipt, bytes calldata signature) external {
+        _requireRound(Phase.Collection, receipt.round);
+        if (receipt.task != _policy) revert WrongTask(receipt.task, _policy);
+        uint256 index = customerIndex(receipt.customer);
         (uint256 word, uint256 bit) = (index / 256, 1 << (index % 256));
-        if (_submitted[round][word] & bit != 0) revert AlreadySubmitted(index);
-        _submitted[round][word] |= bit;
-        emit UpdateSubmitted(round, msg.sender, index, update);
+        if (_submitted[receipt.round][word] & bit != 0) revert AlreadySubmitted(index);
+        _checkDeposits(Role.Customer, word, bit);
+        _checkShape(receipt);
+        _checkReceipt(receipt, signature, 0);
+        _submitted[receipt.round][word] |= bit;
+        emit UpdateSubmitted(receipt.round, receipt.customer, index, receipt, signature);
     }
 
     /// @notice Fix the round's set of updates.
@@ -196,44 +143,46 @@ contract HearthTask is Verdicts {
         bytes calldata cid,
         uint256[] calldata participants
     ) external onlyManufacturer {
-        uint256 n = _requireRound(Phase.Collection, round).customers;
+        Progress memory progress = _requireRound(Phase.Collection, round);
         if (root == 0 || manifest == 0) revert ZeroDigest();
         _checkCid(cid);
-        Bitmap.checkParticipants(participants, n);
+        Bitmap.checkParticipants(participants, progress.customers);
+        if (!Bitmap.isEveryone(participants, progress.customers)) {
+            _notBefore(uint256(progress.since) + _submissionWindow);
+        }
         _checkSubmitted(round, participants);
         commitmentOf[round] = keccak256(abi.encode(root, manifest, participants));
-        (_progress.phase, _progress.sealedAt) = (Phase.Sealed, uint48(block.number));
+        _begin(progress, Phase.Sealed);
         emit RoundSealed(round, root, manifest, size, cid, participants);
     }
 
-    /// @notice Record the miners' verdict on the sealed round, move every participant's reputation, begin the next
-    ///         round. Sent by the leader that the verdict names.
+    /// @notice Record the miners' verdict on the sealed round, move every participant's reputation, credit the rewards,
+    ///         begin the next round. Sent by the leader that the verdict names, once its rank's turn has come.
     /// @param manifest SHA-256 of the manifest, as sealed.
     /// @param signatures The miners' signatures of the verdict, by strictly ascending signer; at least the quorum.
-    function finalise(Verdict calldata verdict, bytes32 manifest, Record calldata record, bytes[] calldata signatures)
-        external
-    {
+    function finalise(Verdict calldata verdict, bytes32 manifest, bytes[] calldata signatures) external {
         Progress memory progress = _requireRound(Phase.Sealed, verdict.round);
-        _checkVerdict(verdict, manifest, record);
+        _checkVerdict(verdict, manifest);
+        _notBefore(uint256(progress.since) + uint256(verdict.rank) * _leaderWindow);
         uint256 signers = _checkQuorum(verdict, signatures, progress.quorum);
+        _checkDeposits(Role.Miner, 0, signers);
 
-        uint256 threshold = _reputation.update(verdict.participants, verdict.honest, _gammaMax);
+        Outcome memory outcome = Outcome(0, 0, signers, progress.openedAt, progress.sealedAt);
+        (outcome.threshold, outcome.credited) =
+            _reputation.update(verdict.participants, verdict.honest, _gammaMax, _reward != 0);
+        progress.credited += uint40(outcome.credited);
         (model, seed) = (verdict.model, verdict.seed);
+        emit RoundFinalised(verdict.round, msg.sender, verdict, outcome);
         _advance(progress);
-        Outcome memory outcome = Outcome(threshold, signers, progress.openedAt, progress.sealedAt);
-        emit RoundFinalised(verdict.round, msg.sender, verdict, record, outcome);
-        if (verdict.round == _rounds) emit TaskCompleted(verdict.model);
-    }
-
-    /// @notice What the manufacturer fixed.
-    function terms() external view returns (Terms memory) {
-        return Terms(_policy, _initialModel, _initialSeed, _rounds, _f, _gammaInitial, _gammaMax);
     }
 
     /// @notice Where the task stands, in one call.
-    function status() external view returns (Status memory) {
+    function status() external view returns (Status memory now_) {
         Progress memory p = _progress;
-        return Status(p.phase, p.round, _rounds, p.quorum, p.openedAt, p.sealedAt, model, seed, _policy);
+        (now_.phase, now_.round, now_.rounds, now_.skipped) = (p.phase, p.round, _rounds, p.skipped);
+        (now_.quorum, now_.openedAt, now_.sealedAt, now_.since) = (p.quorum, p.openedAt, p.sealedAt, p.since);
+        (now_.credited, now_.price) = (p.credited, price);
+        (now_.model, now_.seed, now_.policy) = (model, seed, _policy);
     }
 
     /// @notice All reputations, packed: customer i is byte i % 32, counted from the low end, of word i / 32.
@@ -249,46 +198,25 @@ contract HearthTask is Verdicts {
         }
     }
 
-    function _require(Phase phase) private view {
-        if (_progress.phase != phase) revert WrongPhase(_progress.phase);
-    }
-
-    function _requireRound(Phase phase, uint256 round) private view returns (Progress memory progress) {
-        progress = _progress;
-        if (progress.phase != phase) revert WrongPhase(progress.phase);
-        if (progress.round != round) revert WrongRound(round, progress.round);
-    }
-
-    /// @dev 36 bytes: version 1, any codec, the multihash of a SHA-256 (0x12) of 32 bytes (0x20). A CID only says where
-    ///      to look; what is found there must hash to the digest beside it.
-    function _checkCid(bytes calldata cid) private pure {
-        if (cid.length != 36 || bytes4(cid[:4]) & 0xff00ffff != 0x01001220) revert WrongCid(cid);
-    }
-
-    /// @dev Revert if a customer that submitted directly is left out.
+    /// @dev Revert if a customer that submitted directly is left out, or one takes part without a deposit. One that
+    ///      lost its deposit after it had submitted must not be able to stop the seal, so it need not be in.
     function _checkSubmitted(uint256 round, uint256[] calldata participants) private view {
         for (uint256 w = 0; w < participants.length; ++w) {
             uint256 missing = _submitted[round][w] & ~participants[w];
+            if (missing != 0) missing = _entitled(Role.Customer, w, missing);
             if (missing != 0) revert Omitted(w, missing);
+            _checkDeposits(Role.Customer, w, participants[w]);
         }
     }
 
-    function _checkVerdict(Verdict calldata verdict, bytes32 manifest, Record calldata record) private view {
+    function _checkVerdict(Verdict calldata verdict, bytes32 manifest) private view {
         if (verdict.task != _policy) revert WrongTask(verdict.task, _policy);
         bytes32 commitment = keccak256(abi.encode(verdict.root, manifest, verdict.participants));
         if (commitment != commitmentOf[verdict.round]) revert NotAsSealed(commitment, commitmentOf[verdict.round]);
         if (verdict.model == 0 || verdict.record == 0 || verdict.seed == 0) revert ZeroDigest();
-        _checkCid(record.cid);
+        _checkCid(verdict.recordCid);
         Bitmap.checkHonest(verdict.honest, verdict.participants);
         if (msg.sender != verdict.leader) revert NotLeader(msg.sender, verdict.leader);
         minerIndex(verdict.leader);
-    }
-
-    /// @dev Begin the next round, or complete the task.
-    function _advance(Progress memory progress) private {
-        bool last = progress.round == _rounds;
-        _progress.phase = last ? Phase.Completed : Phase.Collection;
-        if (!last) _progress.round = progress.round + 1;
-        _progress.openedAt = uint48(block.number);
     }
 }

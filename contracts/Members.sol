@@ -5,7 +5,7 @@ pragma solidity ^0.8.28;
 /// @notice The manufacturer admits customers and miners, each by index in the order of admission. Indices never
 ///         change: bitmaps, packed reputations and the miners' signer bitmap all count by them.
 /// @dev Admission is the manufacturer's word (a consortium's choice); it is the only thing here that stands against
-///      one party posing as many. There are no deposits, no slashing and no way to leave yet.
+///      one party posing as many.
 abstract contract Members {
     /// @notice Most miners a task can have: the signers of a round fit one word.
     uint256 public constant MAX_MINERS = 255;

@@ -316,6 +316,7 @@ class Hearth(Strategy):
             manifest=sealed.manifest.sha256,
             model=verdict.model,
             record=decision.record,
+            rank=verdict.rank,
             participants=verdict.participants,
             honest=verdict.honest,
             leader=verdict.leader,

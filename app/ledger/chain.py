@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
+from hexbytes import HexBytes
 from web3 import HTTPProvider, Web3
 from web3.contract.contract import ContractConstructor, ContractFunction
-from web3.types import TxParams, TxReceipt
+from web3.types import TxParams
 
 from app.ledger.embedded import CHAIN_ID, EmbeddedNode
 from app.ledger.faults import translated
+from app.ledger.journal import Journal
 from app.ledger.provider import EmbeddedProvider
+from app.ledger.sender import Payload, Sender, Waiting
+from app.protocol.digest import hex32
 from app.protocol.errors import LedgerError
 
-RECEIPT_TIMEOUT = 180  # seconds: fifteen blocks of Ethereum's
 REQUEST_TIMEOUT = 30  # seconds
 Call = ContractFunction | ContractConstructor
 
@@ -57,14 +60,25 @@ class Chain:
         EIP-155 chain id.
     where : str
         File or URL, for messages.
+    journal : Path or None
+        Folder of the journals of what was sent, one file a key; None where they are kept in memory.
     """
 
-    def __init__(self, w3: Web3, where: str, *, poll: float, close: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        w3: Web3,
+        where: str,
+        *,
+        journal: Path | None = None,
+        waiting: Waiting | None = None,
+        close: Callable[[], None] | None = None,
+    ) -> None:
         # Nothing that a contract says may make this program call a third party (EIP-3668).
         w3.provider.global_ccip_read_enabled = False
-        self.w3, self.where = w3, where
-        self._poll, self._close = poll, close
-        self._sending = threading.RLock()
+        self.w3, self.where, self.journal = w3, where, journal
+        self._waiting, self._close = waiting or Waiting(), close
+        self._senders: dict[str, Sender] = {}
+        self._opening = threading.Lock()
         with self.guard("eth_chainId"):
             self.chain_id = int(w3.eth.chain_id)
 
@@ -78,19 +92,34 @@ class Chain:
             block = self.w3.eth.get_block("latest")
         return int(block["number"]), bytes(block["hash"])
 
-    def send(self, account: LocalAccount, transaction: Call | TxParams, intent: str, *, gas: int | None = None) -> Sent:
+    def send(
+        self,
+        account: LocalAccount,
+        transaction: Call | TxParams,
+        intent: str,
+        *,
+        gas: int | None = None,
+        value: int = 0,
+    ) -> Sent:
         """Dry-run a transaction, sign and send it, and wait until it is in a block.
+
+        Where the chain has a journal, this happens once for the same words about the same transaction: when they come
+        again, in this process or after its death, what was sent then is waited for or found. The same words about
+        another transaction (recipient, value or data differ) are another intent.
 
         Parameters
         ----------
         account : LocalAccount
             Who signs and pays.
         transaction : ContractFunction, ContractConstructor or TxParams
-            The call, or at least ``to`` and ``value`` or ``data``.
+            The call, or ``to``, ``value`` and ``data``; nonce, gas and fees are filled in here.
         intent : str
-            What it is for (``seal 3``); names it in messages.
+            What it is for (``seal 3``); names it in messages and in the journal. One that failed on chain is sent
+            anew when it comes again.
         gas : int, optional
             The gas limit; a quarter above the dry run's, where it is not given.
+        value : int
+            Wei that a call takes along.
 
         Raises
         ------
@@ -99,26 +128,25 @@ class Chain:
         LedgerError
             If the node refuses, cannot be reached, or has not put it in a block in time; or if it ran out of gas.
         """
-        with self._sending, self.guard(intent, _abi_of(transaction)):
-            sender: TxParams = {"from": account.address}
-            needed = _estimate(self.w3, transaction, sender)
-            fields = self._fields(account, needed * 5 // 4 + 10_000 if gas is None else gas)
-            filled = (
-                transaction.build_transaction({**sender, **fields})
-                if isinstance(transaction, Call)
-                else {**transaction, **fields}
-            )
-            signed = account.sign_transaction(filled)  # type: ignore[arg-type]
-            self.w3.eth.send_raw_transaction(signed.raw_transaction)
-            receipt = self.w3.eth.wait_for_transaction_receipt(signed.hash, RECEIPT_TIMEOUT, self._poll)
-            if receipt["status"] != 1:
-                raise self._failure(transaction, sender, receipt, int(filled["gas"]), intent)
-        return Sent(bytes(signed.hash), receipt["blockNumber"], receipt["gasUsed"], receipt["contractAddress"])
+        with self.guard(intent, _abi_of(transaction)):
+            hash, outcome = self._sender(account).send(intent, self._payload(transaction, value), gas)
+        return Sent(hash, outcome.block, outcome.gas, outcome.contract)
 
-    def transfer(self, account: LocalAccount, to: str, wei: int) -> Sent:
-        """Send ``wei`` from ``account`` to the address ``to``; see `send`."""
+    def recover(self, account: LocalAccount) -> None:
+        """Wait for what an earlier process of ``account`` had signed: call it before you read what is left to do.
+
+        Raises
+        ------
+        LedgerError
+            If something is not in a block in time, or another process sends with this key.
+        """
+        with self.guard("the journal's transactions"):
+            self._sender(account).recover()
+
+    def transfer(self, account: LocalAccount, to: str, wei: int, intent: str | None = None) -> Sent:
+        """Send ``wei`` from ``account`` to the address ``to``; see `send`, also for what makes two of them one."""
         payment: TxParams = {"to": Web3.to_checksum_address(to), "value": Web3.to_wei(wei, "wei")}
-        return self.send(account, payment, f"transfer {to}")
+        return self.send(account, payment, intent or f"transfer {to}")
 
     def balance(self, address: str) -> int:
         """Return the wei that ``address`` has."""
@@ -126,38 +154,51 @@ class Chain:
             return int(self.w3.eth.get_balance(Web3.to_checksum_address(address)))
 
     def close(self) -> None:
-        """End the connection; of an embedded chain the one file is left."""
+        """End the connection and let go of the journals; of an embedded chain the one file is left."""
+        with self._opening:
+            while self._senders:
+                self._senders.popitem()[1].close()
         if self._close is not None:
             self._close()
             self._close = None
 
-    def _fields(self, account: LocalAccount, gas: int) -> TxParams:
-        """Fill in nonce, gas and fees (EIP-1559: twice the base fee lasts for six full blocks)."""
-        base = self.w3.eth.get_block("latest").get("baseFeePerGas")
-        if base is None:
-            raise LedgerError(f"{self.where}: the chain has no base fee (allowed: chains with EIP-1559)")
-        tip = self.w3.eth.max_priority_fee
-        return {
-            "type": 2,
-            "chainId": self.chain_id,
-            "nonce": self.w3.eth.get_transaction_count(account.address, "pending"),
-            "gas": gas,
-            "maxFeePerGas": Web3.to_wei(2 * base + tip, "wei"),
-            "maxPriorityFeePerGas": tip,
-        }
+    def _sender(self, account: LocalAccount) -> Sender:
+        with self._opening:
+            if account.address not in self._senders:
+                journal = self._open_journal(account.address)
+                self._senders[account.address] = Sender(self.w3, self.where, account, journal, self._waiting)
+            return self._senders[account.address]
 
-    def _failure(
-        self, transaction: Call | TxParams, sender: TxParams, receipt: TxReceipt, gas: int, intent: str
-    ) -> LedgerError:
-        """Say why a transaction failed on chain after its dry run had succeeded."""
-        if receipt["gasUsed"] >= gas:
-            return LedgerError(f"{self.where}: {intent} ran out of gas ({gas} given)")
-        _estimate(self.w3, transaction, sender)  # what changed in between reverts here too, and is named
-        return LedgerError(f"{self.where}: {intent} failed in block {receipt['blockNumber']} without a reason")
+    def _open_journal(self, address: str) -> Journal:
+        if self.journal is None:
+            return Journal(None)
+        # Development chains are made anew under the same id: what was sent on one must not be repeated on the next.
+        genesis = bytes(self.w3.eth.get_block(0)["hash"])
+        identity = {"chain id": str(self.chain_id), "genesis": hex32(genesis), "sender": address}
+        return Journal(self.journal / f"{self.chain_id}-{address}.sqlite", identity)
+
+    def _payload(self, transaction: Call | TxParams, value: int) -> Payload:
+        if isinstance(transaction, Call):
+            # All that would make web3 ask the node is given.
+            nothing: TxParams = {
+                "chainId": self.chain_id,
+                "gas": 0,
+                "maxFeePerGas": Web3.to_wei(0, "wei"),
+                "maxPriorityFeePerGas": Web3.to_wei(0, "wei"),
+                "value": Web3.to_wei(value, "wei"),
+            }
+            transaction = transaction.build_transaction(nothing)
+        to, data = transaction.get("to"), HexBytes(transaction.get("data", b""))
+        return Payload(Web3.to_checksum_address(to) if to else None, int(transaction.get("value", value)), bytes(data))
 
 
 def embedded_chain(
-    path: Path, chain_id: int = CHAIN_ID, *, funded: Mapping[str, int], genesis_time: int | None = None
+    path: Path,
+    chain_id: int = CHAIN_ID,
+    *,
+    funded: Mapping[str, int],
+    genesis_time: int | None = None,
+    journal: Path | None = None,
 ) -> Chain:
     """Continue the embedded chain at ``path``, or create it where there is no file.
 
@@ -171,6 +212,8 @@ def embedded_chain(
         Wei at genesis, by address.
     genesis_time : int, optional
         Of a new chain, in seconds since 1970; now, where it is not given.
+    journal : Path, optional
+        Folder for the journals, beside the chain: what was sent once is then not sent again, see `Chain.send`.
 
     Raises
     ------
@@ -178,13 +221,14 @@ def embedded_chain(
         If the file is another chain than the one described, or somebody else writes to it.
     """
     if not path.exists():
-        return _embedded(EmbeddedNode.create(path, chain_id=chain_id, alloc=funded, genesis_time=genesis_time))
+        node = EmbeddedNode.create(path, chain_id=chain_id, alloc=funded, genesis_time=genesis_time)
+        return _embedded(node, journal)
     node = EmbeddedNode.open(path)
     try:
         _check_chain_id(str(path), node.chain_id, chain_id)
         if node.alloc != {Web3.to_checksum_address(address): wei for address, wei in funded.items()}:
             raise LedgerError(f"{path}: the chain began with another allocation")
-        return _embedded(node)
+        return _embedded(node, journal)
     except BaseException:
         node.close()
         raise
@@ -201,7 +245,9 @@ def open_chain(path: Path, *, readonly: bool = False) -> Chain:
     return _embedded(EmbeddedNode.open(path, readonly=readonly))
 
 
-def rpc_chain(url: str, chain_id: int | None = None) -> Chain:
+def rpc_chain(
+    url: str, chain_id: int | None = None, *, journal: Path | None = None, waiting: Waiting | None = None
+) -> Chain:
     """Connect to any node that speaks Ethereum's JSON-RPC.
 
     Parameters
@@ -210,6 +256,10 @@ def rpc_chain(url: str, chain_id: int | None = None) -> Chain:
         ``http://`` or ``https://`` address of the node.
     chain_id : int, optional
         The chain that is expected there.
+    journal : Path, optional
+        Folder for the journals: what was sent once is then not sent again, see `Chain.send`.
+    waiting : Waiting, optional
+        Confirmations, time-outs and fees.
 
     Raises
     ------
@@ -218,14 +268,16 @@ def rpc_chain(url: str, chain_id: int | None = None) -> Chain:
     """
     if not url.startswith(("http://", "https://")):
         raise LedgerError(f"{url}: not the URL of a node (allowed: http://..., https://...)")
-    chain = Chain(Web3(HTTPProvider(url, {"timeout": REQUEST_TIMEOUT})), url, poll=0.05)
+    w3 = Web3(HTTPProvider(url, {"timeout": REQUEST_TIMEOUT}))
+    chain = Chain(w3, url, journal=journal, waiting=waiting)
     if chain_id is not None:
         _check_chain_id(url, chain.chain_id, chain_id)
     return chain
 
 
-def _embedded(node: EmbeddedNode) -> Chain:
-    return Chain(Web3(EmbeddedProvider(node)), str(node.path), poll=0.001, close=node.close)
+def _embedded(node: EmbeddedNode, journal: Path | None = None) -> Chain:
+    w3, waiting = Web3(EmbeddedProvider(node)), Waiting(poll=0.001)  # it has a transaction in a block at once
+    return Chain(w3, str(node.path), journal=journal, waiting=waiting, close=node.close)
 
 
 def _check_chain_id(where: str, found: int, expected: int) -> None:
@@ -237,9 +289,3 @@ def _abi_of(transaction: Call | TxParams) -> Sequence[Any]:
     if isinstance(transaction, ContractFunction):
         return transaction.contract_abi or ()
     return transaction.abi if isinstance(transaction, ContractConstructor) else ()
-
-
-def _estimate(w3: Web3, transaction: Call | TxParams, sender: TxParams) -> int:
-    if isinstance(transaction, Call):
-        return int(transaction.estimate_gas(sender))
-    return int(w3.eth.estimate_gas({**transaction, **sender}))

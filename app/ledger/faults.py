@@ -47,7 +47,7 @@ def translated(call: str, *, where: str, abi: Sequence[Any] = ()) -> Iterator[No
     except TimeExhausted as error:
         raise LedgerError(f"{where}: {call} is not in a block yet: {error}") from error
     except Web3Exception as error:
-        raise LedgerError(f"{where}: {call} was refused: {_message(error)}") from error
+        raise LedgerError(f"{where}: {call} was refused: {words_of(error)}") from error
     except json.JSONDecodeError as error:
         raise LedgerError(f"{where}: answers, but not as an Ethereum node does") from error
     except OSError as error:  # requests' errors are among them
@@ -80,7 +80,7 @@ def _readable(kind: str, value: Any) -> object:
     return "0x" + value.hex() if isinstance(value, bytes) else value
 
 
-def _message(error: Exception) -> str:
+def words_of(error: Exception) -> str:
     """Return the node's own words, on one line."""
     response = getattr(error, "rpc_response", None)
     detail = response.get("error") if isinstance(response, dict) else None

@@ -1,25 +1,32 @@
-"""A task's contract, as its parties use it: publish, read, seal, submit, finalise."""
+"""A task's contract, as its parties use it: publish, read, seal, submit, finalise, end.
+
+Rewards and deposits have classes of their own: `app.ledger.rewards`, `app.ledger.deposits`.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
-from web3.contract.contract import ContractFunction
 
 from app.ledger.chain import Chain, Sent
-from app.ledger.cid import cid_to_bytes, cid_to_text
-from app.ledger.contract import Artifact, artifact
+from app.ledger.deposits import Deposits
 from app.ledger.packed import unpack
-from app.ledger.task_records import Finalisation, FinaliseCall, Phase, Seal, TaskState, TaskTerms
+from app.ledger.rewards import Rewards
+from app.ledger.task_contract import TaskContract, compiled
+from app.ledger.task_records import Expiry, Finalisation, FinaliseCall, Phase, Seal, TaskState, TaskTerms
 from app.protocol.bitmap import bitmap, indices
+from app.protocol.cid import cid_to_bytes, cid_to_text
 from app.protocol.digest import BlobRef
 from app.protocol.errors import LedgerError
+from app.protocol.receipt import Receipt, SignedReceipt
+from app.protocol.signing import Domain
 
-__all__ = ["Finalisation", "FinaliseCall", "Phase", "Seal", "TaskLedger", "TaskState", "TaskTerms"]
+__all__ = ["Expiry", "Finalisation", "FinaliseCall", "Phase", "Seal", "TaskLedger", "TaskState", "TaskTerms"]
 
 _PAGE = 1000  # customers a call: the answer stays small
 
@@ -36,19 +43,20 @@ class TaskLedger:
         Where the contract is.
     address : str
         Its checksum address.
-    gas_spent : collections.Counter
-        Gas that this object's transactions used, by kind: ``deploy``, ``admit``, ``open``, ``seal``, ``submit``,
-        ``finalise``.
+    rewards : Rewards
+        What its customers earned.
+    deposits : Deposits
+        What its members risk.
     """
 
     def __init__(self, chain: Chain, address: str) -> None:
-        self.chain, self.address = chain, address
-        self.gas_spent: Counter[str] = Counter()
-        self._abi = _artifact().abi
-        self._contract = chain.w3.eth.contract(address=Web3.to_checksum_address(address), abi=self._abi)
+        self._contract = TaskContract(chain, address)
+        self.chain, self.address = chain, self._contract.address
+        self.rewards, self.deposits = Rewards(self._contract), Deposits(self._contract)
+        self._call, self._send = self._contract.call, self._contract.send
         self._customers: tuple[str, ...] | None = None
         self._miners: tuple[tuple[str, bytes], ...] | None = None
-        self._finalised_at: dict[int, int] = {}
+        self._closed_at: dict[int, int] = {}  # block in which a round ended
 
     @classmethod
     def publish(
@@ -77,14 +85,7 @@ class TaskLedger:
         batch : int
             Members a transaction; 200 stay below the 2**24 gas that Ethereum allows one.
         """
-        compiled = _artifact()
-        factory = chain.w3.eth.contract(abi=compiled.abi, bytecode=compiled.bytecode)
-        values = (terms.policy, terms.model, terms.seed, terms.rounds, terms.f, terms.gamma_initial, terms.gamma_max)
-        deployed = chain.send(manufacturer, factory.constructor(values), "publish the task")
-        if deployed.contract is None:
-            raise LedgerError(f"{chain.where}: the node names no contract for the task's deployment")
-        task = cls(chain, deployed.contract)
-        task.gas_spent["deploy"] += deployed.gas
+        task = cls.deploy(chain, manufacturer, terms)
         for first in range(0, len(customers), batch):
             page = [Web3.to_checksum_address(address) for address in customers[first : first + batch]]
             task._send(manufacturer, "admit", f"admit customers from {first}", "admitCustomers", page)
@@ -92,7 +93,19 @@ class TaskLedger:
             accounts = [Web3.to_checksum_address(address) for address, _ in miners[first : first + batch]]
             keys = [key for _, key in miners[first : first + batch]]
             task._send(manufacturer, "admit", f"admit miners from {first}", "admitMiners", accounts, keys)
-        task._send(manufacturer, "open", "open the task", "open")
+        task.open(manufacturer, terms.reward)
+        return task
+
+    @classmethod
+    def deploy(cls, chain: Chain, manufacturer: LocalAccount, terms: TaskTerms) -> TaskLedger:
+        """Deploy a task's contract and no more: no members yet, and no round."""
+        code = compiled()
+        factory = chain.w3.eth.contract(abi=code.abi, bytecode=code.bytecode)
+        deployed = chain.send(manufacturer, factory.constructor(astuple(terms)), "publish the task")
+        if deployed.contract is None:
+            raise LedgerError(f"{chain.where}: the node names no contract for the task's deployment")
+        task = cls(chain, deployed.contract)
+        task.gas_spent["deploy"] += deployed.gas
         return task
 
     @classmethod
@@ -111,7 +124,7 @@ class TaskLedger:
             code = bytes(chain.w3.eth.get_code(address))
         if not code:
             raise LedgerError(f"{chain.where}: there is no contract at {address} on chain {chain.chain_id}")
-        if not _artifact().is_deployed_as(code):
+        if not compiled().is_deployed_as(code):
             raise LedgerError(f"{chain.where}: the contract at {address} is not this version's HearthTask")
         return cls(chain, address)
 
@@ -120,25 +133,23 @@ class TaskLedger:
         """EIP-155 chain id, which is in every signature's domain."""
         return self.chain.chain_id
 
+    @property
+    def domain(self) -> Domain:
+        """The EIP-712 domain of all that is signed for this task."""
+        return Domain(self.chain_id, self.address)
+
+    @property
+    def gas_spent(self) -> Counter[str]:
+        """Gas that this object's transactions used, by kind: ``deploy``, ``admit``, ``open``, ``seal`` and so on."""
+        return self._contract.gas_spent
+
     # Reading
 
     def state(self) -> TaskState:
         """Return where the task stands, all of it read in one block."""
         number, block_hash = self.chain.head()
-        phase, current, rounds, quorum, opened_at, sealed_at, model, seed, policy = self._call("status", block=number)
-        return TaskState(
-            round=current,
-            rounds=rounds,
-            phase=Phase(phase),
-            model=model,
-            seed=seed,
-            policy=policy,
-            quorum=quorum,
-            opened_at=opened_at,
-            sealed_at=sealed_at,
-            block=number,
-            block_hash=block_hash,
-        )
+        phase, *rest = self._call("status", block=number)
+        return TaskState(*(Phase(phase), *rest, number, block_hash))
 
     def terms(self) -> TaskTerms:
         """Return what the manufacturer fixed."""
@@ -176,12 +187,30 @@ class TaskLedger:
         """Return the indices of the customers that handed in an update of ``round`` themselves, ascending."""
         return indices(self._call("submitted", round))
 
-    def sealed(self, round: int) -> Seal | None:
-        """Return the seal of ``round``, or None where there is none yet."""
+    def submissions(self, round: int) -> tuple[SignedReceipt, ...]:
+        """Return the receipts that were handed in for the current ``round`` past the manufacturer, in their order.
+
+        A seal without one of these customers is refused.
+        """
         state = self.state()
-        if not 1 <= round <= state.round or (round == state.round and state.phase is Phase.COLLECTION):
+        if round != state.round or state.phase.ended:
+            raise LedgerError(f"round {round} is not the task's current one (it is {state.round})")
+        found = self._contract.events("UpdateSubmitted", state.opened_at, state.block, round=round)
+        return tuple(
+            SignedReceipt(Receipt(**event["args"]["receipt"]), bytes(event["args"]["signature"])) for event in found
+        )
+
+    def sealed(self, round: int) -> Seal | None:
+        """Return the seal of ``round``, or None where there is none."""
+        state = self.state()
+        if round == state.round and state.phase is Phase.SEALED:
+            block = state.sealed_at
+        elif 1 <= round <= state.over:
+            block = self._closing(round, state)[1]
+        else:
             return None
-        block = state.sealed_at if round == state.round else self._finalise_event(round, state)["args"].outcome.sealedAt
+        if block == 0:
+            return None  # it expired before
         event = self._event("RoundSealed", round, block)
         args = event["args"]
         return Seal(
@@ -190,34 +219,48 @@ class TaskLedger:
             manifest=BlobRef(args["manifest"], args["size"], cid_to_text(args["cid"])),
             participants=indices(args["participants"]),
             block=block,
-            gas=self._gas_of(event),
+            gas=self._contract.gas_of(event),
             tx=bytes(event["transactionHash"]),
         )
 
     def finalised(self, round: int) -> Finalisation | None:
-        """Return the finalisation of ``round``, or None where there is none yet."""
+        """Return the finalisation of ``round``, or None where there is none."""
         state = self.state()
-        if not 1 <= round <= state.finalised:
+        event = self._closing(round, state)[2] if 1 <= round <= state.over else None
+        if event is None or event["event"] != "RoundFinalised":
             return None
-        event = self._finalise_event(round, state)
-        verdict, record, outcome = (event["args"][key] for key in ("verdict", "record", "outcome"))
+        verdict, outcome = event["args"]["verdict"], event["args"]["outcome"]
         return Finalisation(
             round=round,
             leader=verdict["leader"],
+            rank=verdict["rank"],
             root=verdict["root"],
             model=verdict["model"],
-            record=BlobRef(verdict["record"], record["size"], cid_to_text(record["cid"])),
+            record=BlobRef(verdict["record"], verdict["recordSize"], cid_to_text(verdict["recordCid"])),
             participants=indices(verdict["participants"]),
             honest=indices(verdict["honest"]),
             seed=verdict["seed"],
             threshold=outcome["threshold"],
+            credited=outcome["credited"],
             signers=indices([outcome["signers"]]),
             block=event["blockNumber"],
-            gas=self._gas_of(event),
+            gas=self._contract.gas_of(event),
             tx=bytes(event["transactionHash"]),
         )
 
+    def expired(self, round: int) -> Expiry | None:
+        """Return how ``round`` ended without a verdict, or None where it did not."""
+        state = self.state()
+        event = self._closing(round, state)[2] if 1 <= round <= state.over else None
+        if event is None or event["event"] != "RoundExpired":
+            return None
+        return Expiry(round, Phase(event["args"]["phase"]), event["blockNumber"], bytes(event["transactionHash"]))
+
     # Writing
+
+    def open(self, account: LocalAccount, reward: int = 0) -> Sent:
+        """Escrow the ``reward`` of the terms, end the admission and begin the first round; by the manufacturer."""
+        return self._send(account, "open", "open the task", "open", value=reward)
 
     def seal(
         self, account: LocalAccount, round: int, root: bytes, manifest: BlobRef, participants: Sequence[int]
@@ -227,74 +270,55 @@ class TaskLedger:
         arguments = (round, root, manifest.sha256, manifest.size, cid_to_bytes(manifest.cid), present)
         return self._send(account, "seal", f"seal {round}", "seal", *arguments)
 
-    def submit(self, account: LocalAccount, round: int, update: bytes) -> Sent:
-        """Hand in the digest of an update as a customer, past whoever seals."""
-        return self._send(account, "submit", f"submit {round}", "submit", round, update)
+    def submit(self, account: LocalAccount, signed: SignedReceipt) -> Sent:
+        """Hand in a customer's receipt past whoever seals; the customer itself may, or anyone who has it."""
+        receipt = signed.receipt
+        intent = f"submit {receipt.round} of {receipt.customer}"
+        return self._send(account, "submit", intent, "submit", astuple(receipt), signed.signature)
 
     def finalise(self, account: LocalAccount, call: FinaliseCall) -> Sent:
         """Record the miners' verdict; by the leader that it names."""
-        n = len(self.customers())
-        verdict = (
-            call.task,
-            call.round,
-            call.root,
-            call.model,
-            call.record.sha256,
-            bitmap(call.participants, n),
-            bitmap(call.honest, n),
-            Web3.to_checksum_address(call.leader),
-            call.seed,
-        )
-        record = (call.record.size, cid_to_bytes(call.record.cid))
-        arguments = (verdict, call.manifest, record, list(call.signatures))
+        arguments = (call.verdict(len(self.customers())), call.manifest, list(call.signatures))
         return self._send(account, "finalise", f"finalise {call.round}", "finalise", *arguments)
+
+    def expire(self, account: LocalAccount) -> Sent:
+        """End a round whose deadline has passed; by anyone."""
+        return self._send(account, "expire", f"expire {self.state().round}", "expire")
+
+    def cancel(self, account: LocalAccount) -> Sent:
+        """End the task before a round is sealed; by the manufacturer."""
+        return self._send(account, "cancel", "cancel the task", "cancel")
 
     # The contract
 
     def _is_open(self) -> bool:
         return self.state().phase is not Phase.ADMISSION
 
-    def _function(self, name: str, *arguments: Any) -> ContractFunction:
-        function: ContractFunction = self._contract.get_function_by_name(name)(*arguments)
-        return function
+    def _closing(self, round: int, state: TaskState) -> tuple[int, int, Any]:
+        """Return the blocks in which a round that is over began and was sealed (0: never), and the event that ended it.
 
-    def _call(self, name: str, *arguments: Any, block: int | None = None) -> Any:
-        with self.chain.guard(name, self._abi):
-            return self._function(name, *arguments).call(block_identifier="latest" if block is None else block)
-
-    def _send(self, account: LocalAccount, kind: str, intent: str, name: str, *arguments: Any) -> Sent:
-        with self.chain.guard(intent, self._abi):  # arguments that do not fit the types are refused here
-            function = self._function(name, *arguments)
-        sent = self.chain.send(account, function, intent)
-        self.gas_spent[kind] += sent.gas
-        return sent
-
-    def _finalise_event(self, round: int, state: TaskState) -> Any:
-        """Return the event of a finalised round by walking back from the newest: each names the block before it."""
-        known = self._finalised_at
-        known[state.finalised] = state.opened_at
+        Found by walking back from the newest: each such event names the block of the one before it.
+        """
+        known = self._closed_at
+        known[state.over] = state.opened_at
         at = min(r for r in known if r >= round)
         while True:
-            event = self._event("RoundFinalised", at, known[at])
+            events = [*self._at("RoundFinalised", at, known[at]), *self._at("RoundExpired", at, known[at])]
+            event = self._one(events, f"the end of round {at}", known[at])
+            blocks = event["args"]["outcome"] if event["event"] == "RoundFinalised" else event["args"]
             if at == round:
-                return event
-            known[at - 1] = event["args"]["outcome"]["openedAt"]
+                return blocks["openedAt"], blocks["sealedAt"], event
             at -= 1
+            known[at] = blocks["openedAt"]
 
     def _event(self, name: str, round: int, block: int) -> Any:
-        with self.chain.guard(f"{name} {round}"):
-            found = self._contract.events[name]().get_logs(
-                argument_filters={"round": round}, from_block=block, to_block=block
-            )
+        return self._one(self._at(name, round, block), f"{name} {round}", block)
+
+    def _at(self, name: str, round: int, block: int) -> list[Any]:
+        return self._contract.events(name, block, block, round=round)
+
+    def _one(self, found: list[Any], what: str, block: int) -> Any:
         if len(found) != 1:
-            self._finalised_at.clear()
-            raise LedgerError(f"{self.chain.where}: {name} {round} is not in block {block}; was the chain reorganised?")
+            self._closed_at.clear()
+            raise LedgerError(f"{self.chain.where}: {what} is not in block {block}; was the chain reorganised?")
         return found[0]
-
-    def _gas_of(self, event: Any) -> int:
-        with self.chain.guard("eth_getTransactionReceipt"):
-            return int(self.chain.w3.eth.get_transaction_receipt(event["transactionHash"])["gasUsed"])
-
-
-def _artifact() -> Artifact:
-    return artifact("HearthTask")

@@ -20,6 +20,7 @@ from app.protocol.digest import BlobRef, hex32, sha256
 from app.protocol.errors import HearthError, ProtocolError, RoundError
 from app.protocol.record import CustomerEntry, RoundRecord
 from app.protocol.verdict import Verdict, quorum_of
+from app.store.base import reference
 
 _T = TypeVar("_T")
 
@@ -129,15 +130,17 @@ class Committee:
     ) -> dict[str, Vote]:
         """Return the votes that are about this round under this leader, by miner."""
         question = (sealed.policy.digest, sealed.round, sealed.root, sealed.participants, len(sealed.customers))
-        expected = (*question, leader.miner, next_seed(leader))
+        expected = (*question, leader.miner, place, next_seed(leader))
 
         def checked(miner: Voter) -> Vote:
             vote = miner.vote(sealed, tickets, place)
             verdict = vote.verdict
             stated = (verdict.task, verdict.round, verdict.root, verdict.participants, verdict.customers)
-            if (*stated, verdict.leader, verdict.seed) != expected or not {*verdict.honest} <= {*verdict.participants}:
+            if (*stated, verdict.leader, verdict.rank, verdict.seed) != expected or not {*verdict.honest} <= {
+                *verdict.participants
+            }:
                 raise ProtocolError("the vote is about another round, or under another leader")
-            if (sha256(vote.record), sha256(vote.model)) != (verdict.record, verdict.model):
+            if (reference(vote.record), sha256(vote.model)) != (verdict.record, verdict.model):
                 raise ProtocolError("the vote's blobs are not the ones that its verdict binds")
             if verdict.signer(vote.signature, sealed.domain) != miner.account.address:
                 raise ProtocolError("the vote is not signed by its miner")
@@ -172,7 +175,7 @@ class Committee:
         evaluation = RoundRecord.from_bytes(vote.record).evaluation
         start = time.perf_counter()
         record, model = self._miners[leader].publish(vote)
-        if (record.sha256, model.sha256) != (vote.verdict.record, vote.verdict.model):
+        if (record, model.sha256) != (vote.verdict.record, vote.verdict.model):
             raise ProtocolError("the published blobs are not the ones that the verdict binds")
         return Decision(
             verdict=vote.verdict,

@@ -14,7 +14,7 @@ from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import RoundError
 from app.protocol.record import Election, RoundRecord
 from app.protocol.verdict import Verdict
-from app.store.base import BlobStore
+from app.store.base import BlobStore, reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +96,12 @@ class Miner:
             round=sealed.round,
             root=sealed.root,
             model=sha256(outcome.model),
-            record=sha256(record),
+            record=reference(record),
             participants=sealed.participants,
             honest=outcome.evaluation.honest,
             customers=len(sealed.customers),
             leader=election.leader,
+            rank=rank,
             seed=election.seed,
         )
         signature = verdict.sign(self.account, sealed.domain)

@@ -8,6 +8,8 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 
 from app.protocol.bitmap import bitmap
+from app.protocol.cid import cid_to_bytes
+from app.protocol.digest import BlobRef
 from app.protocol.signing import Domain, Fields, recover, sign, struct_digest
 
 _TYPE = "Verdict"
@@ -17,9 +19,12 @@ _FIELDS: Fields = (
     ("root", "bytes32"),
     ("model", "bytes32"),
     ("record", "bytes32"),
+    ("recordSize", "uint64"),
+    ("recordCid", "bytes"),
     ("participants", "uint256[]"),
     ("honest", "uint256[]"),
     ("leader", "address"),
+    ("rank", "uint8"),
     ("seed", "bytes32"),
 )
 
@@ -38,14 +43,16 @@ class Verdict:
         The sealed Merkle root that was evaluated (32 bytes).
     model : bytes
         Digest of the new global model's blob (32 bytes).
-    record : bytes
-        Digest of the round's record, the evaluations and their reasons (32 bytes).
+    record : BlobRef
+        The round's record: the evaluations and their reasons.
     participants, honest : tuple of int
         Indices of the customers whose receipts are sealed, and of those among them who were evaluated H; ascending.
     customers : int
         How many customers the task has: the bitmaps' length.
     leader : str
         Checksum address of the miner elected for the round.
+    rank : int
+        Its rank in the election, from 0: the contract takes its verdict once that rank's turn has come.
     seed : bytes
         The next round's seed: the leader's VRF output (32 bytes).
     """
@@ -54,11 +61,12 @@ class Verdict:
     round: int
     root: bytes
     model: bytes
-    record: bytes
+    record: BlobRef
     participants: tuple[int, ...]
     honest: tuple[int, ...]
     customers: int
     leader: str
+    rank: int
     seed: bytes
 
     def values(self) -> dict[str, Any]:
@@ -68,10 +76,13 @@ class Verdict:
             "round": self.round,
             "root": self.root,
             "model": self.model,
-            "record": self.record,
+            "record": self.record.sha256,
+            "recordSize": self.record.size,
+            "recordCid": cid_to_bytes(self.record.cid),
             "participants": bitmap(self.participants, self.customers),
             "honest": bitmap(self.honest, self.customers),
             "leader": self.leader,
+            "rank": self.rank,
             "seed": self.seed,
         }
 

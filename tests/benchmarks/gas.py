@@ -1,63 +1,109 @@
-"""Print what the contract costs: python tests/benchmarks/gas.py
+"""Print what the contract costs: python tests/benchmarks/gas.py [--write]
 
-Gas of seal and finalise in the steady state (the third round, one customer in ten evaluated L), of the set-up, and of
-a direct submission. The EVM is the embedded one; other nodes with Prague's rules give the same figures.
+Gas of every transaction of a task. The clock, the keys and so all signatures are fixed: the same contract gives the
+same figures on every machine, and every node with Prague's rules gives them too. ``--write`` renews the committed
+snapshot (tests/contracts/gas_snapshot.json), which a test compares: a change has to be deliberate.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "ledger"))
 
-from task_world import World, customers, digest, funded
+from task_world import ETHER, MANUFACTURER, STRANGER, World, account, customers, digest, funded, now, set_time
 
-from app.ledger.chain import embedded_chain
+from app.ledger.chain import Chain, embedded_chain
+from app.ledger.deposits import Role
+from app.ledger.rewards import Claim
 
+SNAPSHOT = Path(__file__).parents[1] / "contracts" / "gas_snapshot.json"
 SIZES = [(10, 4), (10, 10), (100, 10), (1000, 10)]
-COLUMNS = ["customers", "miners", "seal", "finalise", "a round", "per customer", "finalise, round 1", "seconds a round"]
-
-
-def measure(n: int, m: int) -> list[str]:
-    """Play three rounds; return one row of the table."""
-    with tempfile.TemporaryDirectory() as folder:
-        chain = embedded_chain(Path(folder) / "chain.sqlite", funded=funded(64, m))
-        world = World(chain, n=n, m=m, f=2, gamma_initial=5, gamma_max=10)
-        started = time.perf_counter()
-        for number in (1, 2, 3):
-            world.seal(number)
-            world.finalise(number, honest=[i for i in range(n) if i % 10])
-        seconds = (time.perf_counter() - started) / 3
-        first, seal, final = world.task.finalised(1), world.task.sealed(3), world.task.finalised(3)
-        chain.close()
-    assert first is not None
-    assert seal is not None
-    assert final is not None
-    total = seal.gas + final.gas
-    figures = [n, m, seal.gas, final.gas, total, round(total / n), first.gas]
-    return [*(f"{figure:,}" for figure in figures), f"{seconds:.2f}"]
-
-
-def set_up() -> dict[str, int]:
-    """Return the gas of what is paid once, and of a submission past the manufacturer."""
-    with tempfile.TemporaryDirectory() as folder:
-        chain = embedded_chain(Path(folder) / "chain.sqlite", funded=funded(64, 4))
-        task = World(chain, n=64).task
-        task.submit(customers(64)[0], 1, digest("update"))
-        chain.close()
-    return dict(task.gas_spent)
+DEPOSIT = 1000
 
 
 def main() -> None:
-    """Print the table."""
-    rows = [COLUMNS, *(measure(n, m) for n, m in SIZES)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
-    for row in rows:
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
-    print("64 customers, 4 miners:", ", ".join(f"{kind} {gas:,}" for kind, gas in set_up().items()))
+    """Print the table, and write it down if asked to."""
+    found = snapshot()
+    print(json.dumps(found, indent=1))
+    if "--write" in sys.argv:
+        SNAPSHOT.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def snapshot() -> dict[str, dict[str, int]]:
+    """Return the gas of everything, by situation and transaction."""
+    found = {}
+    for n, m in SIZES:
+        found[f"{n} customers, {m} miners"] = rounds(n, m, reward=ETHER)
+    found["100 customers, 10 miners, no reward"] = rounds(100, 10)
+    return found | {"64 customers, 4 miners, once": once()}
+
+
+def rounds(n: int, m: int, **terms: int) -> dict[str, int]:
+    """Play three rounds, one customer in ten evaluated L in each."""
+    with chain() as place:
+        world = World(place, n=n, m=m, f=2, gamma_initial=5, gamma_max=10, **terms)
+        for number in (1, 2, 3):
+            world.seal(number)
+            world.finalise(number, honest=[i for i in range(n) if i % 10])
+        first, seal, final = world.task.finalised(1), world.task.sealed(3), world.task.finalised(3)
+    assert first is not None
+    assert seal is not None
+    assert final is not None
+    return {
+        "seal": seal.gas,
+        "finalise, round 1": first.gas,
+        "finalise, round 3": final.gas,
+        "round 3, per customer": -(-(seal.gas + final.gas) // n),
+    }
+
+
+def once() -> dict[str, int]:
+    """Return the gas of what is paid once, and of what is sent in need."""
+    with chain() as place:
+        world = World(place, n=64, reward=ETHER, deposit=DEPOSIT, skips=1, seal_window=10)
+        task, some = world.task, customers(64)
+        gas = dict(task.gas_spent)
+        present = range(10)
+        for index in present:
+            gas["deposit, customer"] = task.deposits.make(some[index], Role.CUSTOMER, DEPOSIT).gas
+        for miner in world.miners:
+            gas["deposit, miner"] = task.deposits.make(miner, Role.MINER, DEPOSIT).gas
+        gas["submit"] = task.submit(STRANGER, world.receipt(0)).gas
+        world.seal(1, present)
+        world.finalise(1, present)
+        gas["claim"] = task.rewards.claim(some[1]).gas
+        claim = Claim(some[2].address, account("purse").address, 0, now(place) + 1000)
+        gas["claim, relayed"] = task.rewards.relay(STRANGER, claim, claim.sign(some[2], task.domain)).gas
+        one, two = world.receipt(3), world.receipt(3, examples=11)
+        gas["slash a customer"] = task.deposits.slash_customer(STRANGER, one, two).gas
+        verdict = world.call(1)
+        verdicts = [verdict, replace(verdict, model=digest("lie"))]
+        signed = [replace(call, signatures=(world.signature(call, world.miners[1]),)) for call in verdicts]
+        gas["slash a miner"] = task.deposits.slash_miner(STRANGER, *signed, 64).gas
+        set_time(place, now(place) + 100)
+        gas["expire"] = task.expire(STRANGER).gas
+        gas["cancel"] = task.cancel(MANUFACTURER).gas
+        gas["reclaim"] = task.rewards.reclaim(STRANGER).gas
+        set_time(place, now(place) + 10**6)
+        gas["refund"] = task.deposits.refund(some[0], Role.CUSTOMER).gas
+    return gas
+
+
+@contextmanager
+def chain() -> Iterator[Chain]:
+    """A new chain whose clock stands still but for a second a block."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = embedded_chain(Path(folder) / "chain.sqlite", funded=funded(64, 10), genesis_time=1_700_000_000)
+        set_time(place, 0)
+        yield place
+        place.close()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "ledger"))
+sys.path += [str(Path(__file__).parents[1] / "ledger"), str(Path(__file__).parent)]
 
 from task_world import funded
 

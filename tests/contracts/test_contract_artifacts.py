@@ -18,12 +18,23 @@ from app.protocol.errors import LedgerError
 CONTRACTS = Path(__file__).parents[2] / "contracts"
 SOURCES = sorted(CONTRACTS.glob("*.sol"))
 ARTIFACTS = sorted((CONTRACTS / "artifacts").glob("*.json"))
+ATTACKERS = sorted(Path(__file__).parent.glob("*.sol"))  # compiled for tests alone, beside their sources
 
 
 @pytest.mark.parametrize("path", ARTIFACTS, ids=lambda path: path.stem)
 def test_sources_are_those_that_were_compiled(path: Path) -> None:
     noted = json.loads(path.read_text())["sources"]
     assert noted == {source.name: hashlib.sha256(source.read_bytes()).hexdigest() for source in SOURCES}
+
+
+def test_only_the_task_is_shipped() -> None:
+    assert [path.stem for path in ARTIFACTS] == ["HearthTask"]
+
+
+@pytest.mark.parametrize("path", ATTACKERS, ids=lambda path: path.stem)
+def test_attackers_are_those_that_were_compiled(path: Path) -> None:
+    noted = json.loads(path.with_suffix(".json").read_text())["sources"]
+    assert noted == {source.name: hashlib.sha256(source.read_bytes()).hexdigest() for source in ATTACKERS}
 
 
 @pytest.mark.parametrize("path", ARTIFACTS, ids=lambda path: path.stem)
@@ -55,10 +66,12 @@ def test_recompiling_gives_the_same_bytes(tmp_path: Path) -> None:
     node = shutil.which("node")
     if node is None or not (CONTRACTS / "node_modules" / "solc").is_dir():
         pytest.skip("the compiler is not installed: needs node, and `npm ci --ignore-scripts` in contracts/")
-    subprocess.run([node, "compile.js", str(tmp_path)], cwd=CONTRACTS, check=True, capture_output=True, timeout=120)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
-        path.name: path.read_bytes() for path in ARTIFACTS
-    }
+    folders = [tmp_path / "shipped", tmp_path / "tests"]
+    subprocess.run([node, "compile.js", *folders], cwd=CONTRACTS, check=True, capture_output=True, timeout=120)
+    for folder, committed in zip(folders, (ARTIFACTS, [path.with_suffix(".json") for path in ATTACKERS]), strict=True):
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+            path.name: path.read_bytes() for path in committed
+        }
 
 
 def test_code_is_compared_modulo_immutables() -> None:

@@ -1,4 +1,4 @@
-"""The reputation rule on chain against the same rule in Python, over random histories."""
+"""The reputation rule on chain, and the points that it earns, against the same in Python, over random histories."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from task_world import World
+from task_world import ETHER, World
 
 from app.ledger.chain import Chain
 
 Round = tuple[set[int], set[int]]  # participants, those of them evaluated H
 
 
-def rule(gammas: list[int], participants: set[int], honest: set[int], gamma_max: int) -> tuple[list[int], int]:
-    """The four cases of Zhao et al. 2020 with h = floor(mean gamma of the participants)."""
+def rule(
+    gammas: list[int], participants: set[int], honest: set[int], gamma_max: int
+) -> tuple[list[int], int, dict[int, int]]:
+    """The four cases of Zhao et al. 2020 with h = floor(mean gamma of the participants); and who earned what."""
     h = sum(gammas[i] for i in participants) // len(participants)
     after = list(gammas)
+    earned = {i: gammas[i] for i in participants & honest if gammas[i] >= h}
     for i in participants:
         match (i in honest, gammas[i] - h):
             case (_, d) if d < 0:
@@ -28,21 +31,28 @@ def rule(gammas: list[int], participants: set[int], honest: set[int], gamma_max:
                 after[i] = 0
             case (False, _):
                 after[i] = gammas[i] - 1
-    return after, h
+    return after, h, earned
 
 
 def play(chain: Chain, n: int, rounds: list[Round], gamma_initial: int, gamma_max: int) -> None:
-    world = World(chain, n=n, m=1, f=0, rounds=len(rounds), gamma_initial=gamma_initial, gamma_max=gamma_max)
-    gammas = [gamma_initial] * n
+    terms = {"rounds": len(rounds), "gamma_initial": gamma_initial, "gamma_max": gamma_max, "reward": ETHER}
+    world = World(chain, n=n, m=1, f=0, **terms)
+    gammas, points = [gamma_initial] * n, [0] * n
     for number, (participants, honest) in enumerate(rounds, start=1):
         world.seal(number, sorted(participants))
         world.finalise(number, sorted(participants), sorted(honest))
-        gammas, h = rule(gammas, participants, honest, gamma_max)
+        gammas, h, earned = rule(gammas, participants, honest, gamma_max)
+        points = [points[i] + earned.get(i, 0) for i in range(n)]
         done = world.task.finalised(number)
         assert done is not None
         assert (done.threshold, set(done.participants), set(done.honest)) == (h, participants, honest)
+        assert done.credited == sum(earned.values())
         assert list(world.task.reputation()) == gammas
         assert max(gammas) <= gamma_max
+    price = world.task.rewards.price()
+    assert price == ETHER // (len(rounds) * n * gamma_max)
+    some = sorted({*range(min(n, 34)), *range(n - 5, n), *range(250, min(n, 260))} & set(range(n)))
+    assert [world.task.rewards.owed(world.addresses[i]) for i in some] == [price * points[i] for i in some]
 
 
 def histories(draw: st.DrawFn, n: int, most: int) -> list[Round]:

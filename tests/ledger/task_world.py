@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
 from app.ledger.chain import Chain
 from app.ledger.task_ledger import FinaliseCall, TaskLedger, TaskTerms
-from app.protocol.bitmap import bitmap
 from app.protocol.digest import BlobRef, sha256
+from app.protocol.errors import ContractRevertedError
+from app.protocol.receipt import ENCODING, Receipt, SignedReceipt
 
 ETHER = 10**18
 CID = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
@@ -24,9 +27,12 @@ VERDICT = [
     ("root", "bytes32"),
     ("model", "bytes32"),
     ("record", "bytes32"),
+    ("recordSize", "uint64"),
+    ("recordCid", "bytes"),
     ("participants", "uint256[]"),
     ("honest", "uint256[]"),
     ("leader", "address"),
+    ("rank", "uint8"),
     ("seed", "bytes32"),
 ]
 
@@ -61,19 +67,63 @@ def funded(n: int, m: int) -> dict[str, int]:
     return {who.address: 100 * ETHER for who in [MANUFACTURER, STRANGER, *customers(n), *miners(m)]}
 
 
+def set_time(chain: Chain, seconds: int) -> None:
+    """Stop the clock of an embedded chain: its next block has this time, and every later one a second more."""
+    chain.w3.provider._rpc._node._clock = lambda: float(seconds)  # type: ignore[attr-defined]
+
+
+def now(chain: Chain) -> int:
+    return int(chain.w3.eth.get_block("latest")["timestamp"])
+
+
+@contextmanager
+def reverts(error: str, *arguments: object) -> Iterator[None]:
+    """The contract must refuse with exactly this error."""
+    with pytest.raises(ContractRevertedError) as caught:
+        yield
+    assert (caught.value.error, caught.value.arguments) == (error, arguments)
+
+
 class World:
     """A published task, and what its parties do."""
 
-    def __init__(self, chain: Chain, n: int = 7, m: int = 4, batch: int = 200, **terms: Any) -> None:
+    def __init__(
+        self, chain: Chain, n: int = 7, m: int = 4, batch: int = 200, members: Sequence[str] = (), **terms: Any
+    ) -> None:
+        """``members`` are addresses that take the places of the first customers."""
         self.n, self.miners = n, miners(m)
         self.terms = replace(TERMS, **terms)
         keys = [(miner.address, digest("vrf", i)) for i, miner in enumerate(self.miners)]
-        self.addresses = [who.address for who in customers(n)]
+        self.addresses = [*members, *(who.address for who in customers(n)[len(members) :])]
         self.task = TaskLedger.publish(chain, MANUFACTURER, self.terms, self.addresses, keys, batch)
 
     def seal(self, round: int, participants: Sequence[int] | None = None) -> None:
         present = range(self.n) if participants is None else participants
         self.task.seal(MANUFACTURER, round, digest("root", round), blob("manifest", round), present)
+
+    def receipt(
+        self, index: int, round: int = 1, *, signer: LocalAccount | None = None, **changes: Any
+    ) -> SignedReceipt:
+        """The receipt of a customer for a round, signed by it; ``changes`` are made before the signing."""
+        who = customers(self.n)[index]
+        values = {
+            "task": self.terms.policy,
+            "round": round,
+            "customer": who.address,
+            "model": digest("model", round - 1),
+            "update": digest("update", index, round),
+            "size": 1000,
+            "cid": CID,
+            "encoding": ENCODING,
+            "examples": 10,
+            "epsilonMicros": 1_000_000,
+            "deltaPicos": 10,
+            "releases": 1,
+        }
+        return Receipt(**{**values, **changes}).sign(signer or who, self.task.domain)
+
+    def submit(self, index: int, round: int = 1, **changes: Any) -> None:
+        self.task.submit(STRANGER, self.receipt(index, round, **changes))
 
     def call(
         self, round: int, participants: Iterable[int] | None = None, honest: Iterable[int] | None = None, **changes: Any
@@ -109,21 +159,11 @@ class World:
             "verifyingContract": self.task.address,
             **domain,
         }
-        message = {
-            "task": call.task,
-            "round": call.round,
-            "root": call.root,
-            "model": call.model,
-            "record": call.record.sha256,
-            "participants": bitmap(call.participants, self.n),
-            "honest": bitmap(call.honest, self.n),
-            "leader": call.leader,
-            "seed": call.seed,
-        }
+        message = dict(zip((name for name, _ in VERDICT), call.verdict(self.n), strict=True))
         types = {"Verdict": [{"name": name, "type": kind} for name, kind in VERDICT]}
         return bytes(who.sign_typed_data(full, types, message).signature)
 
     def finalise(
-        self, round: int, participants: Iterable[int] | None = None, honest: Iterable[int] | None = None
+        self, round: int, participants: Iterable[int] | None = None, honest: Iterable[int] | None = None, **changes: Any
     ) -> None:
-        self.task.finalise(self.miners[0], self.call(round, participants, honest))
+        self.task.finalise(self.miners[0], self.call(round, participants, honest, **changes))

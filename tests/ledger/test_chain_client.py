@@ -7,12 +7,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from eth_abi import encode
-from task_world import ETHER, MANUFACTURER, STRANGER, World, account, blob, customers, digest, funded
+from task_world import ETHER, MANUFACTURER, STRANGER, World, account, customers, digest, funded
 
 from app.ledger.chain import Chain, rpc_chain
 from app.ledger.embedded import EmbeddedNode
@@ -111,15 +112,17 @@ def test_a_closed_chain_says_so(chain: Chain) -> None:
 
 
 def test_out_of_gas(any_chain: Chain) -> None:
-    task = World(any_chain).task
-    function = task._function("submit", 1, digest("update"))
+    world = World(any_chain)
+    task = world.task
+    signed = world.receipt(0)
+    function = task._contract._function("submit", astuple(signed.receipt), signed.signature)
     customer = customers(1)[0]
     before = any_chain.w3.eth.get_transaction_count(customer.address)
-    with pytest.raises(LedgerError, match=r"submit 1 ran out of gas \(30000 given\)"):
-        any_chain.send(customer, function, "submit 1", gas=30_000)
+    with pytest.raises(LedgerError, match=r"submit 1 ran out of gas \(50000 given\)"):
+        any_chain.send(customer, function, "submit 1", gas=50_000)
     assert any_chain.w3.eth.get_transaction_count(customer.address) == before + 1
     assert task.submitted(1) == ()
-    task.submit(customer, 1, digest("update"))  # the next one is not disturbed
+    task.submit(customer, signed)  # the next one is not disturbed
     assert task.submitted(1) == (0,)
 
 
@@ -135,16 +138,18 @@ def test_no_money(any_chain: Chain) -> None:
 def test_a_failure_that_the_dry_run_did_not_see(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between dry run and block another transaction seals the round: the reason is found afterwards."""
     world = World(chain)
-    fields = chain._fields
+    rpc = chain.w3.provider._rpc  # type: ignore[attr-defined]
+    handle = rpc.handle
 
-    def somebody_is_faster(*arguments: object) -> object:
-        monkeypatch.undo()
-        world.seal(1)
-        return fields(*arguments)  # type: ignore[arg-type]
+    def somebody_is_faster(request: dict[str, object]) -> object:
+        if request["method"] == "eth_maxPriorityFeePerGas":  # after the dry run, before the signature
+            monkeypatch.undo()
+            world.seal(1)
+        return handle(request)
 
-    monkeypatch.setattr(chain, "_fields", somebody_is_faster)
-    with pytest.raises(ContractRevertedError, match=r"submit 1: WrongPhase\(2\)"):
-        world.task.submit(customers(1)[0], 1, digest("update"))
+    monkeypatch.setattr(rpc, "handle", somebody_is_faster)
+    with pytest.raises(ContractRevertedError, match=r"submit 1 of .*: WrongPhase\(2\)"):
+        world.task.submit(customers(1)[0], world.receipt(0))
 
 
 def test_many_threads_one_key(any_chain: Chain) -> None:
@@ -159,7 +164,7 @@ def test_many_threads_one_key(any_chain: Chain) -> None:
 def test_reading_from_many_threads(chain: Chain) -> None:
     world = World(chain)
     with ThreadPoolExecutor(8) as pool:
-        writing = pool.submit(lambda: [world.task.submit(who, 1, digest("update")) for who in customers(7)])
+        writing = pool.submit(lambda: [world.task.submit(who, world.receipt(i)) for i, who in enumerate(customers(7))])
         states = list(pool.map(lambda _: world.task.state(), range(64)))
         writing.result()
     assert {(state.round, state.model) for state in states} == {(1, digest("model"))}
@@ -172,18 +177,8 @@ def test_a_shortage_of_quorum_is_named_with_its_numbers(chain: Chain) -> None:
     world.seal(1)
     call = world.call(1)
     with pytest.raises(ContractRevertedError) as caught:
-        world.task._send(world.miners[0], "x", "finalise 1", "finalise", _verdict(call), call.manifest, _record(), [])
+        world.task._send(world.miners[0], "x", "finalise 1", "finalise", call.verdict(7), call.manifest, [])
     assert str(caught.value) == "the contract refused finalise 1: NoQuorum(0, 3)"
-
-
-def _verdict(call: object) -> tuple[object, ...]:
-    return (
-        call.task, 1, call.root, call.model, call.record.sha256, [127], [127], call.leader, call.seed,  # type: ignore[attr-defined]
-    )  # fmt: skip
-
-
-def _record() -> tuple[int, bytes]:
-    return blob("record", 1).size, b"\x01\x55\x12\x20" + bytes(32)
 
 
 @pytest.mark.parametrize(

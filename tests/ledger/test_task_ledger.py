@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from task_world import ETHER, MANUFACTURER, STRANGER, World, account, blob, customers, digest
+from task_world import ETHER, MANUFACTURER, STRANGER, World, account, blob, digest
 
 from app.ledger.chain import Chain, open_chain
 from app.ledger.task_ledger import Phase, TaskLedger
@@ -26,7 +26,8 @@ def test_whole_task(any_chain: Chain) -> None:
     assert task.reputation() == (3,) * 7
     assert task.sealed(1) is task.finalised(1) is None
 
-    task.submit(customers(7)[5], 1, digest("update"))
+    world.submit(5)
+    assert task.submissions(1) == (world.receipt(5),)
     assert task.submitted(1) == (5,)
     sent = task.seal(MANUFACTURER, 1, digest("root", 1), blob("manifest", 1), [0, 1, 2, 3, 5, 6])
     assert task.state().phase is Phase.SEALED

@@ -127,7 +127,7 @@ def _check(world, sealed: SealedRound, decision: Decision) -> None:
     assert decision.leader.address == decision.verdict.leader
     assert decision.verdict.leader in signers
     assert not set(signers) & set(decision.dissent)
-    assert (decision.record.sha256, decision.model.sha256) == (decision.verdict.record, decision.verdict.model)
+    assert (decision.record, decision.model.sha256) == (decision.verdict.record, decision.verdict.model)
     record = RoundRecord.from_bytes(world.store.get(decision.record, 10**6))
     assert record.evaluation.customers == decision.entries
     assert sha256(world.store.get(decision.model, 10**6)) == decision.verdict.model

@@ -11,6 +11,7 @@ from app.protocol import vrf
 from app.protocol.digest import sha256
 from app.protocol.errors import RoundError, StoreUnavailableError
 from app.protocol.record import RoundRecord
+from app.store.base import reference
 
 
 def test_a_vote_binds_what_the_miner_computed(world) -> None:
@@ -19,7 +20,7 @@ def test_a_vote_binds_what_the_miner_computed(world) -> None:
     vote = miners[1].vote(sealed, tickets)
     verdict, record = vote.verdict, RoundRecord.from_bytes(vote.record)
     assert verdict.signer(vote.signature, sealed.domain) == miners[1].address
-    assert (verdict.record, verdict.model) == (sha256(vote.record), sha256(vote.model))
+    assert (verdict.record, verdict.model) == (reference(vote.record), sha256(vote.model))
     assert (verdict.task, verdict.round, verdict.root) == (world.policy.digest, 1, sealed.root)
     assert (verdict.participants, verdict.honest, verdict.customers) == (tuple(range(10)), tuple(range(10)), 10)
     assert record.evaluation == evaluate(sealed, world.store).evaluation

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from app.protocol.digest import BlobRef
 from app.protocol.errors import ProtocolError
 from app.protocol.keys import simulation_account
 from app.protocol.signing import Domain
@@ -11,17 +12,20 @@ from app.protocol.verdict import Verdict, quorum_of
 
 MINER = simulation_account(1, "miner")
 DOMAIN = Domain(31337, simulation_account(1, "contract").address)
-VERDICT = Verdict(b"\1" * 32, 3, b"\2" * 32, b"\3" * 32, b"\4" * 32, (0, 2, 5), (0, 5), 300, MINER.address, b"\5" * 32)
+CID = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
+RECORD = BlobRef(b"\4" * 32, 1000, CID)
+VERDICT = Verdict(b"\1" * 32, 3, b"\2" * 32, b"\3" * 32, RECORD, (0, 2, 5), (0, 5), 300, MINER.address, 1, b"\5" * 32)
 CHANGES = {
     "task": b"\7" * 32,
     "round": 4,
     "root": b"\7" * 32,
     "model": b"\7" * 32,
-    "record": b"\7" * 32,
+    "record": replace(RECORD, sha256=b"\7" * 32),
     "participants": (0, 2),
     "honest": (0, 2, 5),
     "customers": 200,
     "leader": DOMAIN.contract,
+    "rank": 0,
     "seed": b"\7" * 32,
 }
 
@@ -35,6 +39,12 @@ def test_every_member_is_signed(name: str) -> None:
     changed = replace(VERDICT, **{name: CHANGES[name]})
     assert changed.digest(DOMAIN) != VERDICT.digest(DOMAIN)
     assert changed.signer(VERDICT.sign(MINER, DOMAIN), DOMAIN) != MINER.address
+
+
+@pytest.mark.parametrize("changes", [{"size": 999}, {"cid": CID[:-2] + "4e"}])
+def test_the_record_is_signed_with_size_and_place(changes: dict[str, object]) -> None:
+    changed = replace(VERDICT, record=replace(RECORD, **changes))
+    assert changed.digest(DOMAIN) != VERDICT.digest(DOMAIN)
 
 
 def test_another_domain_is_another_signer() -> None:

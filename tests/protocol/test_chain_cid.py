@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ledger.cid import cid_to_bytes, cid_to_text
+from app.protocol.cid import cid_to_bytes, cid_to_text
 from app.protocol.errors import ProtocolError
 
 HELLO = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"  # raw "hello world", known from IPFS

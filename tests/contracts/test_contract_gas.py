@@ -1,0 +1,41 @@
+"""What everything costs is written down; a change has to be deliberate, and the limits hold."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+import gas
+
+WRITTEN = json.loads(gas.SNAPSHOT.read_text())
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, dict[str, int]]:
+    return gas.snapshot()
+
+
+def test_it_is_as_it_is_written(found: dict[str, dict[str, int]]) -> None:
+    """Changed on purpose? `python tests/benchmarks/gas.py --write`, and say why in the commit."""
+    assert found == WRITTEN
+
+
+@pytest.mark.parametrize(
+    ("size", "limit"),
+    [("10 customers, 4 miners", 27_000), ("100 customers, 10 miners", 3_300), ("1000 customers, 10 miners", 850)],
+)
+def test_limits(found: dict[str, dict[str, int]], size: str, limit: int) -> None:
+    """A paid task's round, in every round alike."""
+    cost = found[size]
+    assert cost["seal"] <= 75_000
+    assert cost["round 3, per customer"] <= limit
+    assert cost["seal"] + cost["finalise, round 1"] <= limit * int(size.split()[0])
+
+
+def test_a_committee_of_four(found: dict[str, dict[str, int]]) -> None:
+    assert found["10 customers, 4 miners"]["finalise, round 3"] <= 200_000
