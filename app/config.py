@@ -19,6 +19,7 @@ from app.run_directory import check_name
 from app.typed import build, leaves
 
 MOST_ROUNDS, MOST_CUSTOMERS = 10_000, 10_000
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +103,25 @@ class ChainConfig:
         ``embedded`` or ``rpc``.
     url : str or None
         The node's JSON-RPC address; for ``rpc`` alone.
-    chain_id : int
-        The chain's identity, bound into every signature.
+    chain_id : int or None
+        The chain's identity, bound into every signature. With ``rpc`` it is the one that is expected there; None takes
+        what the node says.
     """
 
     name: str
     url: str | None
-    chain_id: int
+    chain_id: int | None
 
     def __post_init__(self) -> None:
         _choice("chain.name", self.name, ("embedded", "rpc"))
         _range("chain.chain_id", self.chain_id, 1, 2**53 - 1)
+        if self.name == "embedded" and self.chain_id is None:
+            raise ConfigError("chain.chain_id", "the embedded chain needs one", f"1..{2**53 - 1}")
         _url("chain.url", self.url, ("http", "https"), wanted=self.name == "rpc")
+        if self.name == "rpc" and urlsplit(self.url or "").hostname not in _THIS_MACHINE:
+            # Whoever knows the seed knows the keys: what they own on a shared chain is anyone's.
+            problem = "the keys of a simulation follow from its seed, so its chain must be on this machine"
+            raise ConfigError("chain.url", problem, ", ".join(_THIS_MACHINE))
 
 
 @dataclass(frozen=True, slots=True)
