@@ -66,6 +66,7 @@ def run(grid: Grid, prepared: Prepared, directory: RunDirectory, progress: Progr
             policy=task.policy,
             manufacturer=task.manufacturer,
             home=str(directory.customers_path),
+            data_path=prepared.config.data.path or "",
             stopwatch=clock,
         )
         watch = _Watch(task, strategy, directory, progress)

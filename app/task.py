@@ -178,7 +178,9 @@ def _publish_policy(prepared: Prepared, store: BlobStore) -> Policy:
 
 
 def _of_the_task(config: Config) -> dict[str, Any]:
-    return {key: value for key, value in to_plain(config).items() if key not in _NOT_OF_THE_TASK}
+    """Return the configuration without what differs between machines that run the same task."""
+    plain = to_plain(replace(config, data=replace(config.data, path=None)))
+    return {key: value for key, value in plain.items() if key not in _NOT_OF_THE_TASK}
 
 
 def _terms(config: Config, policy: Policy) -> TaskTerms:
