@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
-from app.protocol.errors import ConfigError, HearthError
+from app.protocol.errors import ConfigError, DataError, HearthError
 
-BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+BAD_INPUT, FAILED, INTERRUPTED, TERMINATED = 2, 1, 130, 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a run as Ctrl-C does, with the chain closed and a word on where the evidence is."""
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "python -m app") -> int:
@@ -26,15 +34,18 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m app")
     Returns
     -------
     int
-        0: all is well. 1: a run failed. 2: bad input, and nothing was started. 130: interrupted.
+        0: all is well. 1: a run failed. 2: bad input, and nothing was started. 130: interrupted. 143: terminated.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     verbose = "-v" in arguments or "--verbose" in arguments
     try:
-        return _act(_parse(arguments), program)
+        with _terminable():
+            return _act(_parse(arguments), program)
+    except Terminated as end:
+        return _fail("terminated", end, verbose, TERMINATED)
     except KeyboardInterrupt as interrupt:
         return _fail("interrupted", interrupt, verbose, INTERRUPTED)
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:
         return _fail(f"error: {error}", error, verbose, BAD_INPUT)
     except HearthError as error:
         return _fail(f"error: {error}", error, verbose, FAILED)
@@ -52,23 +63,54 @@ def _act(options: argparse.Namespace, program: str) -> int:
         print(usage(program))
         return 0
     limit_threads()
-    if options.multirun and not options.cfg:
+    if options.cfg:
+        return _print_configs(options)
+    if options.multirun:
         from app.sweep import sweep
 
         return sweep(options.overrides)
-    from app.config import compose
-
-    config = compose(options.overrides)
-    if options.cfg:
-        from app.run_directory import to_yaml
-
-        print(to_yaml(config), end="")
-        return 0
+    from app.config import compose, warnings
     from app.reporting.progress import choose_progress
 
+    config = compose(options.overrides)
+    for line in warnings(config):
+        print(line, file=sys.stderr)
     progress = choose_progress()
     progress.result(launch(config, progress, verbose=options.verbose))
     return 0
+
+
+def _print_configs(options: argparse.Namespace) -> int:
+    """Print what would run: one YAML document, or with ``-m`` one for each job."""
+    from app.config import compose
+    from app.run_directory import to_yaml
+
+    if not options.multirun:
+        print(to_yaml(compose(options.overrides)), end="")
+        return 0
+    from app.sweep import plan
+
+    for job in plan(options.overrides):
+        print(f"---\n# {job.name}\n{to_yaml(job.config)}", end="")
+    return 0
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Turn the first SIGTERM inside the ``with`` block into `Terminated`; the second ends the process at once."""
+
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # only that one may say what a signal does
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from app.protocol.errors import ConfigError, HearthError
+from app.protocol.errors import ConfigError, DataError, HearthError
 
 _USAGE = """\
 usage: hearth COMMAND ...
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return COMMANDS[command](rest)
     except HearthError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return 2 if isinstance(error, ConfigError | DataError) else 1
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -46,7 +46,7 @@ def _show(arguments: Sequence[str]) -> int:
     result = directory.read_result()
     try:
         print_summary(result, Console(highlight=False))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         problem = f"{directory.result_path} is not the result of a run ({type(error).__name__}: {error})"
         raise ConfigError("run directory", problem, "the folder of a finished run") from error
     return 0

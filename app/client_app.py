@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from flwr.app import Context, Message
+from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from app.customer.simulation import simulated_customer
 from app.protocol.policy import Policy
-from app.runtime import in_deployment, pin_project_root, use_one_thread
+from app.runtime import in_simulation, pin_project_root, use_one_thread
 from strategies.wire import Assignment, Reply
 
 pin_project_root()
 
 app = ClientApp()
+_log = logging.getLogger("hearth.customer")
+_FAILED = 1000
+"""Error code of a reply without an update; Flower's own codes are smaller."""
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Take part in one round."""
+    """Take part in one round.
+
+    What goes wrong stays with the customer: the text of an error may quote its data, so the manufacturer learns the
+    kind of the error alone.
+    """
+    try:
+        return Message(_contribution(message).to_records(), reply_to=message)
+    except Exception as error:  # noqa: BLE001 - whatever it is, its text must not leave
+        _log.exception("this customer sits the round out")
+        return Message(Error(_FAILED, type(error).__name__), reply_to=message)
+
+
+def _contribution(message: Message) -> Reply:
     use_one_thread()
     task = Assignment.from_records(message.content)
     customer = simulated_customer(
-        Policy.from_bytes(task.policy), task.customer, Path(task.home), deployment=in_deployment()
+        Policy.from_bytes(task.policy),
+        task.customer,
+        Path(task.home),
+        data_path=task.data_path or None,
+        deployment=not in_simulation(),
     )
     contribution = customer.participate(task.announcement, task.policy, task.frozen, task.model)
-    return Message(Reply(contribution.update, contribution.receipt).to_records(), reply_to=message)
+    return Reply(contribution.update, contribution.receipt)

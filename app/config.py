@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from app.customer.attacks import AttackConfig
+from app.customer.attacks import ATTACKS, AttackConfig
 from app.learning.config import DATA_SETS, HEADS, MODELS, PARTITIONS, DataConfig, ModelConfig, default_training
-from app.overrides import CONF, check
+from app.overrides import CONF, check, without_password
 from app.privacy.config import PrivacyConfig
 from app.protocol.errors import ConfigError
 from app.run_directory import check_name
 from app.typed import build, leaves
 
 MOST_ROUNDS, MOST_CUSTOMERS = 10_000, 10_000
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+_MOST_WEIGHT = (2**63 - 1) // (2 * 2**15 + 2)
+"""What all weights of a round may sum to: beyond it the exact sums of `strategies.fedavg` would leave 63 bits."""
+_USED_BY = {
+    "data.alpha": ("data.partition", ("dirichlet",)),
+    "data.column": ("data.partition", ("column",)),
+    "attack.scale": ("attack", tuple(ATTACKS)),
+    "engine.workers": ("engine", ("local",)),
+    **{f"privacy.{leaf}": ("privacy", ("record",)) for leaf in ("epsilon", "delta", "budget", "clip", "randomness")},
+}
+"""Keys that only some choices use, with those choices: given beside another one, they would silently do nothing."""
+_BOUNDS = {
+    # Wide enough for any experiment, and so narrow that squares fit float32 and receipts' whole micros and picos.
+    "privacy.epsilon": (1e-6, 1e6),
+    "privacy.budget": (1e-6, 1e6),
+    "privacy.delta": (1e-12, 1.0),
+    "privacy.clip": (1e-6, 1e6),
+    "attack.scale": (1e-6, 1e6),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +121,26 @@ class ChainConfig:
         ``embedded`` or ``rpc``.
     url : str or None
         The node's JSON-RPC address; for ``rpc`` alone.
-    chain_id : int
-        The chain's identity, bound into every signature.
+    chain_id : int or None
+        The chain's identity, bound into every signature. With ``rpc`` it is the one that is expected there; None takes
+        what the node says.
     """
 
     name: str
     url: str | None
-    chain_id: int
+    chain_id: int | None
 
     def __post_init__(self) -> None:
         _choice("chain.name", self.name, ("embedded", "rpc"))
         _range("chain.chain_id", self.chain_id, 1, 2**53 - 1)
+        if self.name == "embedded" and self.chain_id is None:
+            raise ConfigError("chain.chain_id", "the embedded chain needs one", f"1..{2**53 - 1}")
+        _no_password("chain.url", self.url)
         _url("chain.url", self.url, ("http", "https"), wanted=self.name == "rpc")
+        if self.name == "rpc" and urlsplit(self.url or "").hostname not in _THIS_MACHINE:
+            # Whoever knows the seed knows the keys: what they own on a shared chain is anyone's.
+            problem = "the keys of a simulation follow from its seed, so its chain must be on this machine"
+            raise ConfigError("chain.url", problem, ", ".join(_THIS_MACHINE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +152,12 @@ class StoreConfig:
 
     def __post_init__(self) -> None:
         _choice("store.name", self.name, ("embedded", "ipfs"))
-        if self.name == "embedded" or not (self.url or "").startswith("/"):  # a multiaddr is checked when it is opened
+        _no_password("store.url", self.url)
+        if self.name == "ipfs" and self.url and self.url.startswith("/"):
+            from app.store.kubo import KuboStore  # an HTTP client: only for those who use it
+
+            KuboStore(self.url)  # reads the multiaddr; nothing is sent before the first request
+        else:
             _url("store.url", self.url, ("http", "https"), wanted=self.name == "ipfs")
 
 
@@ -201,7 +233,26 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     ConfigError
         Names the first key that is unknown, of the wrong type, or does not fit the others, and what is allowed.
     """
-    checked = check(overrides, KEYS)
+    return compose_all([overrides])[0]
+
+
+def compose_all(jobs: Sequence[Sequence[str]]) -> list[Config]:
+    """Compose the jobs of a sweep, see `compose`.
+
+    A key that does nothing is refused as in `compose`, but here it is enough that one of the jobs uses it:
+    ``privacy=record,none privacy.epsilon=4`` compares one with the other.
+    """
+    checked = [check(job, KEYS) for job in jobs]
+    configs = [_compose(job) for job in checked]
+    given = {text.partition("=")[0] for job in checked for text in job}
+    unused = [dict(_unused(config, given)) for config in configs]
+    for key, error in unused[0].items():
+        if all(key in other for other in unused):
+            raise error
+    return configs
+
+
+def _compose(checked: list[str]) -> Config:
     plain = _hydra(checked) | {"experiment": _experiment(checked)}
     _locate(plain["data"])
     return from_plain(plain)
@@ -233,9 +284,56 @@ def validate(config: Config) -> Config:
         raise ConfigError("attack.count", problem, f"0..{config.customers}")
     if config.attack.name == "none" and config.attack.count:
         raise ConfigError("attack.count", "nobody attacks with attack=none", "0, or another attack")
+    _validate_weights(config)
+    _validate_bounds(config)
     _validate_data(config.data)
     _validate_model(config.model)
     return config
+
+
+def warnings(config: Config) -> list[str]:
+    """Return a line for each thing that is possible and probably not what the user wants."""
+    hostile, f, lines = config.attack.count, config.strategy.f, []
+    if hostile > f:
+        lines.append(f"warning: attack.count={hostile} attack, and strategy.f={f} is how many are withstood")
+    if config.customers < 3 * f + 3:
+        told = f"customers={config.customers} is fewer than 3 f + 3 = {3 * f + 3}"
+        lines.append(f"warning: {told}: {f} of them can void every round by sending nothing")
+    return lines
+
+
+def _validate_weights(config: Config) -> None:
+    largest = _MOST_WEIGHT // (config.strategy.gamma_max * config.customers)
+    if config.strategy.examples_cap > largest:
+        problem = f"{config.strategy.examples_cap} is too large for exact sums over {config.customers} customers"
+        raise ConfigError("strategy.examples_cap", problem, f"1..{largest}, or fewer customers or strategy.gamma_max")
+
+
+def _validate_bounds(config: Config) -> None:
+    for key, (low, high) in _BOUNDS.items():
+        section, _, leaf = key.partition(".")
+        part = getattr(config, section)
+        if part.name != "none" and not low <= getattr(part, leaf) <= high:
+            raise ConfigError(key, f"{getattr(part, leaf)} is out of range", f"{low:g} to {high:g}")
+
+
+def _unused(config: Config, given: set[str]) -> Iterator[tuple[str, ConfigError]]:
+    """Yield the given keys that this configuration does not use."""
+    for key in sorted(given & _USED_BY.keys()):
+        chooser, users = _USED_BY[key]
+        section, _, leaf = chooser.partition(".")
+        chosen = getattr(getattr(config, section), leaf or "name")
+        if chosen not in users:
+            choices = (f"{chooser}={user}" for user in users)
+            yield key, ConfigError(key, f"is not used by {chooser}={chosen}", ["leave it out", *choices])
+    if "data.test_share" not in given:
+        return
+    from app.learning.datasets import has_test  # loads numpy
+
+    data = config.data
+    if has_test(data.name, data.path):
+        problem = f"is not used: data={data.name} brings its own test records"
+        yield "data.test_share", ConfigError("data.test_share", problem, "leave it out, or one file without a test.*")
 
 
 def _validate_data(data: DataConfig) -> None:
@@ -262,7 +360,7 @@ def _validate_data(data: DataConfig) -> None:
 def _validate_model(model: ModelConfig) -> None:
     _choice("model.name", model.name, MODELS)
     _choice("model.head", model.head, HEADS)
-    _range("model.bottleneck", model.bottleneck, 1, 65_536)
+    _range("model.bottleneck", model.bottleneck, 1, 4096)
     if len(model.hidden) > 8:
         raise ConfigError("model.hidden", f"{len(model.hidden)} layers are too many", "at most 8 widths")
     for index, width in enumerate(model.hidden):
@@ -331,7 +429,8 @@ def _hydra(overrides: list[str], of_hydra: bool = False) -> dict[str, Any]:
         return cast("dict[str, Any]", OmegaConf.to_container(composed, resolve=True))
     except (HydraException, OmegaConfBaseException) as error:
         key = getattr(error, "full_key", None) or " ".join(overrides) or "conf/"
-        raise ConfigError(str(key), " ".join(str(error).split("\n")[0].split())) from None
+        problem = " ".join(str(error).split("\n")[0].split())
+        raise ConfigError(without_password(str(key)), without_password(problem)) from None
 
 
 def _experiment(checked: list[str]) -> str | None:
@@ -381,6 +480,12 @@ def _range(key: str, value: int | None, low: int, high: int) -> None:
 def _choice(key: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ConfigError(key, f"'{value}' is not known", choices)
+
+
+def _no_password(key: str, url: str | None) -> None:
+    if url is not None and "@" in url:  # the address itself is not shown either
+        problem = "holds a user or a password: a run would keep it in its config.yaml and show it in its messages"
+        raise ConfigError(key, problem, "an address without user and password; no others are supported")
 
 
 def _url(key: str, url: str | None, schemes: tuple[str, ...], wanted: bool) -> None:

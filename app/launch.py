@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
+import sqlite3
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from app.protocol.errors import HearthError, LedgerError, StoreError
 
 if TYPE_CHECKING:
     from app.config import Config
@@ -17,7 +23,15 @@ if TYPE_CHECKING:
     from app.task import Prepared
 
 _LIBRARIES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_REFUSALS = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EACCES", "EPERM", "EMFILE", "ENFILE", "ENOMEM")
+}
+"""What a disk, or a system that is out of something, answers; any other `OSError` is a defect of ours."""
 _log = logging.getLogger("hearth")
+
+Engine = Callable[["Prepared", "RunDirectory", "Progress"], dict[str, Any]]
+"""Runs a prepared task in its run directory; returns the contents of ``result.json``."""
 
 
 def limit_threads() -> None:
@@ -36,6 +50,7 @@ def launch(
     parent: Path | None = None,
     name: str | None = None,
     verbose: bool = False,
+    engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Run one task and return the contents of its ``result.json``.
 
@@ -52,6 +67,8 @@ def launch(
         Where the run directory is made and what it is called, see `RunDirectory.create`.
     verbose : bool, default False
         Leave the libraries' own words on the terminal.
+    engine : callable, optional
+        What runs the prepared task, by default the engine that the configuration names.
 
     Raises
     ------
@@ -68,21 +85,33 @@ def launch(
         try:
             prepared = prepare(config)
             directory = RunDirectory.create(prepared.config, parent, name)
-            return _run(prepared, directory, progress)
+            return _run(prepared, directory, progress, engine)
         finally:
             progress.end()
 
 
-def _run(prepared: Prepared, directory: RunDirectory, progress: Progress) -> dict[str, Any]:
+def _run(prepared: Prepared, directory: RunDirectory, progress: Progress, engine: Engine | None) -> dict[str, Any]:
     from app import engines
 
     with _log_file(directory.log_path):
         try:
-            return engines.run(prepared, directory, progress)
+            return (engine or engines.run)(prepared, directory, progress)
         except BaseException as error:
             _log.error("the run ended early", exc_info=error)
-            error.add_note(f"what the run wrote until then: {directory.path}")
-            raise
+            told = _told(error, directory)
+            told.add_note(f"what the run wrote until then: {directory.path}")
+            if told is error:
+                raise
+            raise told from error
+
+
+def _told(error: BaseException, directory: RunDirectory) -> BaseException:
+    """Return the error as people are told it: what the system refused is nobody's defect, and one line."""
+    if isinstance(error, sqlite3.Error):
+        return LedgerError(f"{directory.chain_path} cannot be written: {error}")
+    if isinstance(error, OSError) and not isinstance(error, HearthError) and error.errno in _REFUSALS:
+        return StoreError(f"{error.filename or f'a file of {directory.path}'} cannot be written: {error.strerror}")
+    return error
 
 
 @contextmanager
@@ -107,10 +136,26 @@ def quiet_libraries(verbose: bool = False) -> Iterator[None]:
             handler.setLevel(level)
 
 
+class _LogFile(logging.FileHandler):
+    """A log that stays silent when the disk refuses: what is being logged then is the error that matters."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):  # the file is opened with the first line
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is the standard library's
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
     """Let every logger of the process write to ``path`` too, from INFO on."""
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler = _LogFile(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     level = root.level

@@ -17,6 +17,8 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from app.runtime import declare_simulation
+
 _CLIENT_APP_RAISED = 2  # the error code that Flower's own simulation uses
 
 
@@ -42,6 +44,7 @@ class LocalGrid(Grid):
         workers: int = 1,
         on_reply: Callable[[int, int], None] | None = None,
     ) -> None:
+        declare_simulation()
         TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
         self._client_app = client_app
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="customer")

@@ -7,6 +7,7 @@ import functools
 import itertools
 import math
 import os
+import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
 CONF = Path(os.path.abspath(__file__)).parent.parent / "conf"  # the same place in a checkout, a wheel and an app bundle
 MOST_JOBS = 1000
 """So many jobs a sweep may have: more is a slip of the hand."""
+_PASSWORD = re.compile(r"//[^/\s]*@")
+_HOME = re.compile(r"(?<=[=,])~(?=/)")
 _GRAMMAR = "key=value; text with special characters in quotes within the shell's: key='\"a, b\"'"
+
+
+def without_password(text: str) -> str:
+    """Return ``text`` as it may be shown: what stands before the host of an address is left out."""
+    return _PASSWORD.sub("//...@", text)
 
 
 @functools.cache
@@ -54,7 +62,8 @@ def check(overrides: Iterable[str], keys: Collection[str]) -> list[str]:
     for override in _parse(overrides):
         key = _known(override, keys)
         if override.is_sweep_override():
-            raise ConfigError(key, f"{_value(override)!r} is more than one value", "one value, or -m for a sweep")
+            shown = without_password(_value(override))
+            raise ConfigError(key, f"{shown!r} is more than one value", "one value, or -m for a sweep")
         if key in checked:
             raise ConfigError(key, "is given twice", "one value")
         checked[key] = f"{key}={_choice(override, key) if key in groups() else _value(override)}"
@@ -101,12 +110,13 @@ def _parse(overrides: Iterable[str]) -> list[Override]:
     parser, parsed = OverridesParser.create(), []
     for text in overrides:
         if text.find("=") < 1 and not text.startswith("~"):
-            raise ConfigError(f"'{text}'", "is not an override", "key=value, such as rounds=5")
+            raise ConfigError(f"'{without_password(text)}'", "is not an override", "key=value, such as rounds=5")
         try:
-            parsed.append(parser.parse_override(text))
+            # No shell replaces the ~ of data.path=~/mine, and Hydra's grammar has no such character.
+            parsed.append(parser.parse_override(_HOME.sub(lambda _: os.path.expanduser("~"), text)))
         except HydraException:
             key = text.partition("=")[0].strip()
-            raise ConfigError(key, f"cannot read '{text}'", _GRAMMAR) from None
+            raise ConfigError(key, f"cannot read '{without_password(text)}'", _GRAMMAR) from None
     return parsed
 
 

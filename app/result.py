@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from app.privacy.config import PrivacyConfig
 from app.protocol.digest import hex32
 from app.protocol.keys import simulation_account
-from app.protocol.receipt import UNBOUNDED, Receipt
+from app.protocol.receipt import UNBOUNDED, Receipt, privacy_units
 from app.protocol.tensors import parameter_count
 from app.reporting.progress import RoundReport
 from app.run_directory import RunDirectory
@@ -74,7 +74,7 @@ def build_result(
         "contract": task.ledger.address,
         "chain_id": task.ledger.chain_id,
         "head": {"number": block, "hash": hex32(block_hash)},
-        "privacy": _privacy(config.privacy, strategy.receipts.values()),
+        "privacy": _privacy(config.privacy, strategy.receipts),
         "gas": _gas(task, history, config.customers),
         "reputation": history[-1].reputation,
         "reputation_by_round": {
@@ -92,6 +92,9 @@ def build_result(
         "reasons": {str(outcome.round): outcome.rejected for outcome in history if outcome.rejected},
         "isolated": {str(outcome.round): list(outcome.isolated) for outcome in history if outcome.isolated},
         "absent": {str(outcome.round): outcome.absent for outcome in history if outcome.absent},
+        "void": [outcome.round for outcome in history if outcome.void],
+        "saturated": {str(outcome.round): outcome.saturated for outcome in history if outcome.saturated},
+        "dissent": {str(outcome.round): outcome.dissent for outcome in history if outcome.dissent},
         "seconds": {"prepare": task.prepared.seconds} | {part: stopwatch.seconds.get(part, 0.0) for part in _PARTS},
     }
 
@@ -111,6 +114,10 @@ def round_report(outcome: RoundOutcome, rounds: int, accuracy: float, loss: floa
         accuracy=accuracy,
         loss=loss,
         participants=len(outcome.participants),
+        aggregated=len(outcome.aggregated),
+        void=outcome.void,
+        saturated=len(outcome.saturated),
+        dissent=len(outcome.dissent),
         rejected=outcome.rejected,
         isolated=outcome.isolated,
         absent=tuple(outcome.absent),
@@ -121,27 +128,33 @@ def round_report(outcome: RoundOutcome, rounds: int, accuracy: float, loss: floa
     )
 
 
-def _privacy(privacy: PrivacyConfig, receipts: Iterable[Receipt]) -> dict[str, Any]:
-    """Return what is promised to whom, and what the most exposed customer has spent as the signed receipts state it."""
-    worst = max(receipts, key=lambda receipt: (receipt.epsilonMicros, receipt.releases))
-    statement = {
+def _privacy(privacy: PrivacyConfig, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
+    """Return what is promised to whom, and how often the most exposed customer's features were released.
+
+    The promise is the task's, not what customers say: a receipt that claims another cost is listed as contradicting.
+    """
+    if privacy.mechanism == "none":
+        promise: dict[str, Any] = {"unit": "none", "epsilon": None, "delta": None}
+        not_covered = ["features", "labels", "how many records a customer has"]
+        units = (UNBOUNDED, 0)
+    else:
+        promise = {
+            "unit": "record",
+            "neighbouring": "one record's features replaced by any other's",
+            "epsilon": privacy.epsilon,
+            "delta": privacy.delta,
+            "budget": privacy.budget,
+        }
+        not_covered = ["labels", "how many records a customer has", "several records of one household together"]
+        units = privacy_units(privacy.epsilon, privacy.delta)
+    agreeing = [receipt for receipt in receipts.values() if (receipt.epsilonMicros, receipt.deltaPicos) == units]
+    return promise | {
         "mechanism": privacy.mechanism,
-        "unit": "none",
-        "epsilon": None,
-        "delta": worst.deltaPicos / 1e12,
-        "releases": worst.releases,
+        "releases": max((receipt.releases for receipt in agreeing), default=0),
         "randomness": privacy.randomness,
         "labels": "clear",
-        "not_covered": ["features", "labels", "how many records a customer has"],
-    }
-    if worst.epsilonMicros == UNBOUNDED:
-        return statement
-    return statement | {
-        "unit": "record",
-        "neighbouring": "one record's features replaced by any other's",
-        "epsilon": worst.epsilonMicros / 1e6,
-        "budget": privacy.budget,
-        "not_covered": ["labels", "how many records a customer has", "several records of one household together"],
+        "not_covered": not_covered,
+        "contradicting": sorted(set(receipts) - {receipt.customer for receipt in agreeing}),
     }
 
 

@@ -163,7 +163,7 @@ class RunDirectory:
         except FileNotFoundError:
             problem = f"{self.path} has no result.json: it is not a run, or one that has not ended well"
             raise ConfigError("run directory", problem, "the folder of a finished run") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError("run directory", f"{self.result_path} cannot be read: {error}") from error
         if not isinstance(result, dict):
             raise ConfigError("run directory", f"{self.result_path} does not hold a result")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+_simulated = False
 
 
 def pin_project_root() -> None:
@@ -20,9 +21,19 @@ def pin_project_root() -> None:
         os.chdir(PROJECT_ROOT)
 
 
-def in_deployment() -> bool:
-    """Tell whether this process is a ClientApp of a real SuperNode (Flower starts ``flwr-clientapp`` for it)."""
-    return Path(sys.argv[0]).name == "flwr-clientapp"
+def declare_simulation() -> None:
+    """Say that the customers of this process are simulated: only an in-process grid does so."""
+    global _simulated
+    _simulated = True
+
+
+def in_simulation() -> bool:
+    """Tell whether the customers of this process are simulated, by an in-process grid or by Ray.
+
+    Whatever is not known to be a simulation counts as a deployment, where keys and noise from a seed are refused.
+    """
+    ray = sys.modules.get("ray")
+    return _simulated or (ray is not None and bool(ray.is_initialized()))
 
 
 def use_one_thread() -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
+from logging import ERROR, WARNING
 from typing import Any
 
 from flwr.app import ArrayRecord, Context, MetricRecord
+from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
-from app.config import EngineConfig, from_run_config
+from app.config import EngineConfig, from_run_config, warnings
+from app.protocol.errors import HearthError
 from app.reporting.progress import Progress, choose_progress
 from app.result import build_result, round_metrics, round_report
 from app.run_directory import RunDirectory
-from app.task import Evaluator, Prepared, Task, prepare, publish
+from app.task import Evaluator, Prepared, Task, publish
 from strategies.hearth import Hearth
 from strategies.stopwatch import Stopwatch
 from strategies.wire import MODEL, array_to_blob, blobs_to_arrays
@@ -24,11 +28,18 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the task that ``flwr run`` configures, on whatever nodes Flower connects."""
-    config = replace(from_run_config(context.run_config), engine=EngineConfig(name="flower", workers=0))
-    prepared = prepare(config)
+    from app.launch import launch
+
     progress = choose_progress()
-    result = run(grid, prepared, RunDirectory.create(prepared.config), progress)
-    progress.result(result)
+    try:
+        config = replace(from_run_config(context.run_config), engine=EngineConfig(name="flower", workers=0))
+        for line in warnings(config):
+            log(WARNING, line)
+        engine = partial(run, grid)
+        progress.result(launch(config, progress, verbose=True, engine=engine))
+    except HearthError as error:
+        log(ERROR, " ".join(["error:", str(error), *getattr(error, "__notes__", ())]))
+        raise
 
 
 def run(grid: Grid, prepared: Prepared, directory: RunDirectory, progress: Progress) -> dict[str, Any]:
@@ -66,6 +77,7 @@ def run(grid: Grid, prepared: Prepared, directory: RunDirectory, progress: Progr
             policy=task.policy,
             manufacturer=task.manufacturer,
             home=str(directory.customers_path),
+            data_path=prepared.config.data.path or "",
             stopwatch=clock,
         )
         watch = _Watch(task, strategy, directory, progress)

@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.config import KEYS, Config, compose, sweep_parameters
+from app.config import KEYS, Config, compose_all, sweep_parameters, warnings
 from app.overrides import expand
-from app.protocol.errors import HearthError
+from app.protocol.errors import ConfigError, HearthError
 from app.reporting.summary import percent, short, thousands
 from app.run_directory import make_fresh_directory, make_named_directory, runs_home, write_atomically
 
@@ -124,14 +124,20 @@ def sweep(overrides: Sequence[str], task: Task | None = None, console: Console |
     jobs = plan(overrides)
     folder = _folder(jobs[0].config.name)
     at_once = 1 if any(job.config.engine.name == "ray" for job in jobs) else min(_cores(), len(jobs))
+    for line in dict.fromkeys(line for job in jobs for line in warnings(job.config)):
+        print(line, file=sys.stderr)
     console.print(f"{len(jobs)} jobs, {at_once} at a time; evidence: {folder}", soft_wrap=True)
     rows: dict[str, dict[str, Any]] = {}
-    with closing(_run(jobs, folder, at_once, task or run_job, _context(preload=task is None))) as outcomes:
-        for outcome in outcomes:
-            row = rows[outcome.job.name] = outcome.row(folder)
-            said = outcome.error or f"accuracy {_cell(row['accuracy'], percent)}"
-            console.print(Text(f"{len(rows)}/{len(jobs)} {outcome.job.name}: {said}"), soft_wrap=True)
-            _write(folder, [rows[job.name] for job in jobs if job.name in rows])
+    try:
+        with closing(_run(jobs, folder, at_once, task or run_job, _context(preload=task is None))) as outcomes:
+            for outcome in outcomes:
+                row = rows[outcome.job.name] = outcome.row(folder)
+                said = outcome.error or f"accuracy {_cell(row['accuracy'], percent)}"
+                console.print(Text(f"{len(rows)}/{len(jobs)} {outcome.job.name}: {said}"), soft_wrap=True)
+                _write(folder, [rows[job.name] for job in jobs if job.name in rows])
+    except BaseException as error:
+        error.add_note(f"what the sweep wrote until then ({len(rows)} of {len(jobs)} jobs ended): {folder}")
+        raise
     console.print(table([rows[job.name] for job in jobs]))
     console.print(Text(f"evidence: {folder} (sweep.json, sweep.csv)"), soft_wrap=True)
     return 1 if any(row["error"] for row in rows.values()) else 0
@@ -152,11 +158,13 @@ def plan(overrides: Sequence[str]) -> list[Job]:
     pairs = [dict(_pair(text) for text in combination) for combination in combinations]
     swept = [key for key in pairs[0] if len({pair[key] for pair in pairs}) > 1]
     digits = len(str(len(pairs)))
-    jobs = []
-    for number, (combination, pair) in enumerate(zip(combinations, pairs, strict=True), 1):
+    if "name" in swept:
+        raise ConfigError("name", "names the folder of the whole sweep, its jobs are numbered", "one name")
+    configs, jobs = compose_all(combinations), []
+    for number, (config, pair) in enumerate(zip(configs, pairs, strict=True), 1):
         values = {key: pair[key] for key in swept}
         slug = re.sub(r"[^A-Za-z0-9_.,=+-]+", "_", ",".join(f"{key}={value}" for key, value in values.items()))
-        jobs.append(Job(f"{number:0{digits}d}-{slug or 'job'}"[:90].rstrip("."), values, compose(combination)))
+        jobs.append(Job(f"{number:0{digits}d}-{slug or 'job'}"[:90].rstrip("."), values, config))
     return jobs
 
 

@@ -16,6 +16,8 @@ from app.learning.training import accuracy_and_loss, features
 from app.learning.views import manufacturer_view
 from app.learning.weights import get_vector, layout, save_frozen, set_vector
 from app.ledger.chain import Chain, embedded_chain, rpc_chain
+from app.ledger.embedded import CHAIN_ID
+from app.ledger.funding import fund
 from app.ledger.task_ledger import TaskLedger, TaskTerms
 from app.mining.committee import Committee
 from app.mining.miner import Miner
@@ -143,7 +145,7 @@ def publish(prepared: Prepared, directory: RunDirectory, stopwatch: Stopwatch) -
     secrets = [simulation_secret(config.seed, "vrf", index) for index in range(config.miners.count)]
     customers = [simulation_account(config.seed, "customer", index) for index in range(config.customers)]
     with stopwatch.part("chain"):
-        chain = _open_chain(config, directory, [manufacturer, *accounts])
+        chain = _open_chain(config, directory, manufacturer, accounts)
         ledger = TaskLedger.publish(
             chain,
             manufacturer,
@@ -176,7 +178,9 @@ def _publish_policy(prepared: Prepared, store: BlobStore) -> Policy:
 
 
 def _of_the_task(config: Config) -> dict[str, Any]:
-    return {key: value for key, value in to_plain(config).items() if key not in _NOT_OF_THE_TASK}
+    """Return the configuration without what differs between machines that run the same task."""
+    plain = to_plain(replace(config, data=replace(config.data, path=None)))
+    return {key: value for key, value in plain.items() if key not in _NOT_OF_THE_TASK}
 
 
 def _terms(config: Config, policy: Policy) -> TaskTerms:
@@ -192,8 +196,12 @@ def _terms(config: Config, policy: Policy) -> TaskTerms:
     )
 
 
-def _open_chain(config: Config, directory: RunDirectory, senders: list[LocalAccount]) -> Chain:
+def _open_chain(
+    config: Config, directory: RunDirectory, manufacturer: LocalAccount, miners: list[LocalAccount]
+) -> Chain:
     if config.chain.name == "embedded":
-        funded = {str(sender.address): _FUNDS for sender in senders}
-        return embedded_chain(directory.chain_path, config.chain.chain_id, funded=funded)
-    return rpc_chain(str(config.chain.url), config.chain.chain_id)
+        funded = {str(sender.address): _FUNDS for sender in (manufacturer, *miners)}
+        return embedded_chain(directory.chain_path, config.chain.chain_id or CHAIN_ID, funded=funded)
+    chain = rpc_chain(str(config.chain.url), config.chain.chain_id)
+    fund(chain, manufacturer, miners, config.rounds)
+    return chain

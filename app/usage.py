@@ -9,7 +9,7 @@ from app.overrides import CONF, groups
 FLAGS = {
     "-m, --multirun": "a sweep: every key may have several values, each job runs on its own (seed=0,1,2)",
     "-v, --verbose": "tracebacks, and the words of the libraries",
-    "--cfg": "print the resolved configuration and stop",
+    "--cfg": "print the resolved configuration, with -m that of every job, and stop",
     "-h, --help": "print this and stop",
 }
 _KEY = re.compile(r"([a-z_]+): *(\S.*)")

@@ -46,6 +46,8 @@ class RoundOutcome:
         Address of the miner that finalised it.
     model, manifest, record : BlobRef
         The new global model, the sealed receipts, the miners' evaluations and reasons.
+    void : bool
+        Whether there were too few valid updates for Multi-Krum, so that the model is the old one.
     participants, aggregated : tuple of str
         Addresses whose receipts were sealed, and whose updates went into the model.
     rejected : dict of str to str
@@ -54,6 +56,10 @@ class RoundOutcome:
         Participants whose reputation was below the threshold.
     absent : dict of str to str
         Customers that sent nothing that could be sealed, and why.
+    saturated : dict of str to int
+        Participants with entries at the ends of the grid's range, and how many.
+    dissent : dict of str to str
+        Miners that are not part of the quorum, and why.
     reputation : dict of str to int
         Everyone's reputation after the round.
     gas_seal, gas_finalise : int
@@ -67,11 +73,14 @@ class RoundOutcome:
     model: BlobRef
     manifest: BlobRef
     record: BlobRef
+    void: bool
     participants: tuple[str, ...]
     aggregated: tuple[str, ...]
     rejected: dict[str, str]
     isolated: tuple[str, ...]
     absent: dict[str, str]
+    saturated: dict[str, int]
+    dissent: dict[str, str]
     reputation: dict[str, int]
     gas_seal: int
     gas_finalise: int
@@ -108,8 +117,8 @@ class Hearth(Strategy):
         The task's rules, as their digest on chain binds them.
     manufacturer : LocalAccount
         Seals the rounds.
-    home : str
-        Directory for simulated customers.
+    home, data_path : str
+        Directory for simulated customers, and where their data is (empty where the data set knows).
     stopwatch : Stopwatch
         Receives the seconds spent in the parts ``train``, ``mine``, ``chain`` and ``store``.
     """
@@ -123,10 +132,11 @@ class Hearth(Strategy):
         policy: Policy,
         manufacturer: LocalAccount,
         home: str,
+        data_path: str,
         stopwatch: Stopwatch,
     ) -> None:
         self._ledger, self._store, self._committee, self._policy = ledger, store, committee, policy
-        self._manufacturer, self._home, self._clock = manufacturer, home, stopwatch
+        self._manufacturer, self._home, self._data_path, self._clock = manufacturer, home, data_path, stopwatch
         self._domain = Domain(ledger.chain_id, ledger.address)
         self._customers = ledger.customers()
         self._policy_bytes = policy.to_bytes()
@@ -173,7 +183,7 @@ class Hearth(Strategy):
         self._train_started = time.perf_counter()
         return [
             Message(
-                Assignment(announcement, index, self._home, self._policy_bytes, self._frozen, model).to_records(),
+                self._assignment(announcement, index, model).to_records(),
                 # A simulation with fewer nodes than customers lets a node play several of them.
                 nodes[index % len(nodes)],
                 MessageType.TRAIN,
@@ -181,6 +191,9 @@ class Hearth(Strategy):
             )
             for index in range(len(self._customers))
         ]
+
+    def _assignment(self, announcement: Announcement, customer: int, model: bytes) -> Assignment:
+        return Assignment(announcement, customer, self._home, self._data_path, self._policy_bytes, self._frozen, model)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -338,11 +351,14 @@ class Hearth(Strategy):
             model=decision.model,
             manifest=sealed.manifest,
             record=decision.record,
+            void=decision.void,
             participants=tuple(entry.customer for entry in entries),
             aggregated=tuple(entry.customer for entry in entries if entry.weight > 0),
             rejected={entry.customer: entry.reason for entry in entries if entry.mark == "L"},
             isolated=tuple(entry.customer for entry in entries if entry.isolated),
             absent=refused,
+            saturated={entry.customer: entry.saturated for entry in entries if entry.saturated},
+            dissent=decision.dissent,
             reputation=dict(zip(self._customers, reputation, strict=True)),
             gas_seal=gas_seal,
             gas_finalise=gas_finalise,
@@ -351,4 +367,6 @@ class Hearth(Strategy):
 
 
 def _one_line(error: HearthError) -> str:
-    return " ".join(str(error).split())[:200]
+    """Return what another party said as one line that a terminal can show."""
+    text = "".join(character if character.isprintable() else " " for character in str(error))
+    return " ".join(text.split())[:200]

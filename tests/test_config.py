@@ -7,24 +7,29 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from app.config import (
+    _MOST_WEIGHT,
     KEYS,
     TrainOptions,
     compose,
+    compose_all,
     from_plain,
     from_run_config,
     run_config_defaults,
     sweep_parameters,
     to_plain,
+    warnings,
 )
 from app.overrides import CONF, MOST_JOBS, expand, groups
-from app.protocol.errors import ConfigError
+from app.protocol.errors import ConfigError, ProtocolError
 from app.typed import build, convert, describe
+from strategies.fedavg import reputation_weighted_mean
 
 CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
 DEFAULT = compose()
@@ -73,6 +78,7 @@ def test_overrides_reach_their_keys_and_the_budget_follows_epsilon() -> None:
     assert config.model.hidden == (16,)
 
 
+NOISE_KEYS = ("epsilon", "delta", "budget", "clip")
 MISTAKES = [
     (["roudns=3"], "roudns", "did you mean rounds?"),
     (["epsilon=4"], "epsilon", "did you mean privacy.epsilon?"),
@@ -115,7 +121,25 @@ MISTAKES = [
     (["attack.count=11"], "attack.count", "0..10"),
     (["attack=none", "attack.count=1"], "attack.count", "0, or another attack"),
     (["attack.scale=-1"], "attack.scale", "positive"),
+    (["attack.scale=1e308"], "attack.scale", "1e-06 to 1e+06"),
     (["privacy.epsilon=0"], "privacy.epsilon", "positive"),
+    (["privacy.epsilon=2e13"], "privacy.epsilon", "1e-06 to 1e+06"),
+    (["privacy.epsilon=1e300"], "privacy.epsilon", "1e-06 to 1e+06"),
+    (["privacy.budget=1e300"], "privacy.budget", "1e-06 to 1e+06"),
+    (["privacy.delta=1e-300"], "privacy.delta", "1e-12 to 1"),
+    (["privacy.clip=1e30"], "privacy.clip", "1e-06 to 1e+06"),
+    (["privacy.clip=1e-300"], "privacy.clip", "1e-06 to 1e+06"),
+    (
+        ["strategy.gamma_max=255", "customers=10000", "strategy.examples_cap=4000000000"],
+        "strategy.examples_cap",
+        "1..5",
+    ),
+    (["data.alpha=0.3"], "data.alpha", "data.partition=dirichlet"),
+    (["data=mnist", "data.column=home"], "data.column", "data.partition=column"),
+    (["data.test_share=0.3"], "data.test_share", "leave it out"),
+    *((["privacy=none", f"privacy.{key}=0.5"], f"privacy.{key}", "privacy=record") for key in NOISE_KEYS),
+    (["attack=none", "attack.scale=2"], "attack.scale", "attack=sign_flip"),
+    (["engine=ray", "engine.workers=2"], "engine.workers", "engine=local"),
     (["privacy.epsilon=nan"], "privacy.epsilon", "a finite number"),
     (["privacy.epsilon=1e999"], "privacy.epsilon", "a finite number"),
     (["privacy.epsilon=high"], "privacy.epsilon", "a number"),
@@ -133,6 +157,7 @@ MISTAKES = [
     (["data=folder", "data.path=/nowhere/at/all"], "data.path", "that exists"),
     (["model.head=tail"], "model.head", "prototype"),
     (["model.bottleneck=0"], "model.bottleneck", "1.."),
+    (["model.bottleneck=4097"], "model.bottleneck", "1..4096"),
     (["model.hidden=[8,x]"], "model.hidden[1]", "a whole number"),
     (["model.hidden=8"], "model.hidden", "a list of whole numbers"),
     (["train.epochs=0"], "train.epochs", "1.."),
@@ -143,6 +168,7 @@ MISTAKES = [
     (["chain.url=http://x"], "chain.url", "another chain"),
     (["chain.chain_id=0"], "chain.chain_id", "1.."),
     (["store=ipfs", "store.url=ftp://x"], "store.url", "http://"),
+    (["store=ipfs", "store.url=/ip4/x"], "store.url", "multiaddr"),
     (["engine.workers=-1"], "engine.workers", "0.."),
     (["name=../x"], "name", "A-Z"),
     (["name=.."], "name", "A-Z"),
@@ -165,6 +191,61 @@ def test_an_ipfs_node_may_be_named_by_a_multiaddr() -> None:
     assert compose(["store=ipfs", "store.url=/ip4/127.0.0.1/tcp/5001/http"]).store.url == "/ip4/127.0.0.1/tcp/5001/http"
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["chain=rpc", "chain.url=http://me:secret@127.0.0.1:8545"],
+        ["chain=rpc", "chain.url=ftp://secret@127.0.0.1"],
+        ["store=ipfs", "store.url=http://me:secret@127.0.0.1:5001"],
+        ["store=ipfs", "store.url=[http://me:secret@127.0.0.1"],
+        ["store=ipfs", "store.url=http://me:secret@a,http://me:secret@b"],
+        ["http://me:secret@127.0.0.1"],
+    ],
+)
+def test_a_password_is_refused_and_never_shown(overrides: list[str]) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        compose(overrides)
+    assert "secret" not in str(refusal.value)
+
+
+def test_the_largest_weights_are_what_the_exact_sums_take() -> None:
+    """The bound of the configuration and that of the aggregation are one."""
+    update = [np.zeros(1, np.int16)]
+    reputation_weighted_mean(update, [1], [_MOST_WEIGHT], _MOST_WEIGHT)
+    with pytest.raises(ProtocolError, match="too large"):
+        reputation_weighted_mean(update, [1], [_MOST_WEIGHT + 1], _MOST_WEIGHT + 1)
+
+
+def test_in_a_sweep_a_key_must_be_used_by_one_job_at_least() -> None:
+    jobs = [["privacy=record", "privacy.epsilon=4"], ["privacy=none", "privacy.epsilon=4"]]
+    assert [config.privacy.name for config in compose_all(jobs)] == ["record", "none"]
+    with pytest.raises(ConfigError, match=r"privacy\.epsilon"):
+        compose_all([[*job, "seed=1"] for job in jobs[1:]])
+
+
+def test_a_share_for_the_test_is_refused_where_the_folder_has_one(tmp_path: Path) -> None:
+    chosen = ["data=folder", f"data.path={tmp_path}", "data.test_share=0.3"]
+    (tmp_path / "train.csv").touch()
+    assert compose(chosen).data.test_share == 0.3
+    (tmp_path / "test.csv").touch()
+    with pytest.raises(ConfigError, match=r"data\.test_share: is not used"):
+        compose(chosen)
+
+
+def test_more_attackers_than_are_withstood_are_allowed_and_said() -> None:
+    assert warnings(DEFAULT) == []
+    (line,) = warnings(compose(["attack.count=3"]))
+    assert "attack.count=3" in line
+    assert "strategy.f=1" in line
+
+
+def test_a_path_may_start_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert compose(["data=folder", "data.path=~/mine"]).data.path == str(tmp_path / "mine")
+    assert compose(["data=folder", "data.path='~/mine'"]).data.path == str(tmp_path / "mine")
+
+
 def test_a_path_that_is_there_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -181,6 +262,7 @@ plain_configs = st.builds(
         f"data={data}",
         f"attack={attack}",
         f"attack.count={0 if attack == 'none' else int(share * customers)}",
+        "data.partition=dirichlet",
         f"data.alpha={share + 0.01}",
     ],
     st.integers(0, 2**63 - 1),
@@ -262,10 +344,10 @@ class TestRunConfig:
         assert preset.attack.name == "none"
 
     def test_changed_keys_and_free_overrides_count(self, mirror: dict[str, Any]) -> None:
-        free = "privacy.epsilon=4 data.alpha=0.3"
+        free = "privacy.epsilon=4 data.partition=dirichlet data.alpha=0.3"
         changed = mirror | {"rounds": 5, "customers": 6, "data": "digits", "overrides": free}
         assert from_run_config(changed) == compose(["rounds=5", "customers=6", "data=digits", *free.split()])
-        assert from_run_config({"overrides": "privacy.epsilon=4\ndata.alpha=0.3\n"}) == compose(free.split())
+        assert from_run_config({"overrides": free.replace(" ", "\n") + "\n"}) == compose(free.split())
 
     @pytest.mark.parametrize(
         ("changed", "key"),

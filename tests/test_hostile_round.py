@@ -10,13 +10,14 @@ import pytest
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from app import server_app
+from app import client_app, server_app
 from app.config import compose
 from app.customer.simulation import simulated_customer
 from app.local_grid import LocalGrid
 from app.protocol.errors import RoundError
 from app.protocol.keys import simulation_account
 from app.protocol.policy import Policy
+from app.protocol.receipt import UNBOUNDED
 from app.reporting.progress import SilentProgress
 from app.run_directory import RunDirectory
 from app.task import prepare
@@ -98,6 +99,38 @@ def test_too_few_valid_updates_leave_the_model_as_it_is_and_blame_nobody_who_is_
     assert all(result["aggregated"][address(i)] == 0 for i in range(8))
     assert all(result["reputation"][address(i)] == 5 + ROUNDS for i in range(4))
     assert all(result["reputation"][address(i)] == 5 for i in range(4, 8))
+
+
+def test_a_receipt_cannot_rewrite_what_the_task_promises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One customer signs that it spent everything: it is named, and the statement stays the task's."""
+
+    def boastful(of: Any, told: Any, _: Policy, honest: Any) -> Any:
+        return of.signed(told, honest, honest.update, epsilonMicros=UNBOUNDED)
+
+    monkeypatch.setitem(SPOILS, "boastful", boastful)
+    privacy = run(tmp_path, 6, {5: "boastful"})["privacy"]
+
+    assert (privacy["epsilon"], privacy["delta"], privacy["releases"]) == (8.0, 1e-5, 1)
+    assert privacy["contradicting"] == [address(5)]
+
+
+def test_what_goes_wrong_on_a_phone_stays_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text of an error may quote a record: neither the evidence nor the result may hold it."""
+    honest = client_app.simulated_customer
+
+    def failing(policy: Policy, index: int, *arguments: Any, **options: Any) -> Any:
+        if index == 0:
+            raise ValueError("secret record 17: [0.3, 0.4]")
+        return honest(policy, index, *arguments, **options)
+
+    monkeypatch.setattr(client_app, "simulated_customer", failing)
+    prepared = prepare(compose(["data=digits", "attack=none", "customers=6", "rounds=1"]))
+    grid = LocalGrid(client_app.app, 6)
+    result = server_app.run(grid, prepared, RunDirectory.create(prepared.config, tmp_path), SilentProgress())
+    grid.close()
+
+    assert result["absent"] == {"1": {address(0): "the client failed: ValueError"}}
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"secret record" in path.read_bytes()]
 
 
 def test_if_nobody_sends_anything_the_run_ends_with_the_reason(tmp_path: Path) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from app import launch as launch_module
 from app.__main__ import main
 from app.cli import main as hearth
 from app.config import compose
 from app.overrides import groups
-from app.protocol.errors import RoundError
+from app.protocol.errors import DataError, RoundError
 
 ROOT = Path(__file__).parent.parent
 
@@ -91,6 +93,7 @@ def test_a_taken_name_is_refused(home: Path) -> None:
     ("failure", "code", "line"),
     [
         (RoundError("no quorum\nof miners"), 1, "error: no quorum of miners"),
+        (DataError("no records"), 2, "error: no records"),
         (ZeroDivisionError("oh"), 1, "error: ZeroDivisionError: oh (this is a defect in Hearth; -v shows where)"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
@@ -151,6 +154,54 @@ def test_cfg_prints_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "  budget: 4" in out
 
 
+def test_cfg_of_a_sweep_prints_every_job(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-m", "--cfg", "seed=3,4"]) == 0
+    first, second = yaml.safe_load_all(capsys.readouterr().out)
+    assert (first["seed"], second["seed"]) == (3, 4)
+    assert not home.exists()
+
+
+def test_more_attackers_than_are_withstood_are_said_at_the_start(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any, **options: Any) -> dict[str, Any]:
+        raise RoundError("enough")
+
+    monkeypatch.setattr(launch_module, "launch", fail)
+    assert main(["attack.count=2"]) == 1
+    warning, error = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: attack.count=2")
+    assert error == "error: enough"
+
+
+def test_sigterm_ends_a_run_as_an_interrupt_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+
+    def run_until_killed(*arguments: Any, **options: Any) -> dict[str, Any]:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            closed.append("chain")
+        return {}
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(launch_module, "launch", run_until_killed)
+    assert main([]) == 143
+    assert closed == ["chain"]
+    assert capsys.readouterr().err == "terminated\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+RESULT = {"customers": 1, "rounds": 1, "seed": 0}
+DAMAGED = [
+    json.dumps(RESULT | {"accuracy_by_round": []}),
+    json.dumps(RESULT | {"accuracy_by_round": ["x"]}),
+    "[" * 100_000,
+]
+
+
 class TestHearth:
     """The hearth command."""
 
@@ -174,7 +225,9 @@ class TestHearth:
         assert err.startswith("error: ")
         assert err.count("\n") == 1
 
-    @pytest.mark.parametrize("content", ["{", "{}", "[]", json.dumps({"customers": 1, "rounds": 1, "seed": 0})])
+    @pytest.mark.parametrize(
+        "content", ["{", "{}", "[]", json.dumps({"customers": 1, "rounds": 1, "seed": 0}), *DAMAGED]
+    )
     def test_show_refuses_what_is_no_result(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
     ) -> None:

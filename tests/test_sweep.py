@@ -115,6 +115,24 @@ def test_jobs_are_named_by_what_differs() -> None:
     assert all(len(job.name) <= 90 for job in plan(["model.hidden=[" + ",".join(["64"] * 8) + "],[8]", "seed=1,2"]))
 
 
+def test_a_sweep_has_one_name(home: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^name: "):
+        plan(["name=a,b"])
+
+
+def test_an_interrupted_sweep_says_where_its_evidence_is(home: Path) -> None:
+    class Interrupting(Console):
+        """A terminal whose user presses Ctrl-C when the first job is done."""
+
+        def print(self, *objects: Any, **options: Any) -> None:
+            if "1/2" in str(objects[0]):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        sweep(["rounds=1,2", "name=mine"], a_task, Interrupting(file=open(os.devnull, "w")))  # noqa: SIM115
+    assert interrupt.value.__notes__ == [f"what the sweep wrote until then (1 of 2 jobs ended): {home / 'mine'}"]
+
+
 def test_an_experiment_brings_its_sweep_and_the_command_line_overrules_it() -> None:
     assert len(plan(["experiment=private-budget"])) == 15
     jobs = plan(["experiment=private-budget", "seed=7"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 _building = Lock()
 
 
-def simulated_customer(policy: Policy, index: int, home: Path, *, deployment: bool = False) -> Participant:
+def simulated_customer(
+    policy: Policy, index: int, home: Path, *, data_path: str | None = None, deployment: bool = False
+) -> Participant:
     """Return customer ``index`` of a simulated task.
 
     Its data, its wallet and its noise follow from ``policy.config``: ``seed``, ``customers``, and the sections
@@ -44,6 +46,8 @@ def simulated_customer(policy: Policy, index: int, home: Path, *, deployment: bo
     home : Path
         Folder of all simulated customers. This one has a folder of its own in it, and its phone and its MEC server
         have one each in that.
+    data_path : str, optional
+        Where the data is on this machine; the policy does not say.
     deployment : bool, default False
         True is refused.
 
@@ -55,11 +59,12 @@ def simulated_customer(policy: Policy, index: int, home: Path, *, deployment: bo
         If the configuration is not a task's, or has no such customer.
     """
     refuse_in_deployment(deployment)
-    task, attack = TaskConfig.of(policy), section(policy, "attack", AttackConfig)
+    task, attack = TaskConfig.of(policy, data_path), section(policy, "attack", AttackConfig)
     if not 0 <= index < task.customers:
         raise ProtocolError(f"the task has the customers 0 to {task.customers - 1}, not {index}")
     own = home / f"{index:05d}"
-    customer = Customer(_phone(task, index, own / "phone"), Mec(own / "mec"), index, split_model)
+    model = partial(split_model, data_path=data_path)
+    customer = Customer(_phone(task, index, own / "phone"), Mec(own / "mec"), index, model)
     return adversary(customer, attack) if attack.hostile(index, task.customers) else customer
 
 
@@ -69,9 +74,9 @@ def refuse_in_deployment(deployment: bool) -> None:
         raise PrivacyError("seeded-insecure randomness and simulation keys are refused in deployment")
 
 
-def split_model(policy: Policy, frozen: bytes) -> SplitModel:
+def split_model(policy: Policy, frozen: bytes, data_path: str | None = None) -> SplitModel:
     """Return the task's model with its frozen part loaded; one for all customers of a process, never changed."""
-    task = TaskConfig.of(policy)
+    task = TaskConfig.of(policy, data_path)
     with _building:
         return _split_model(task.data, task.model, task.privacy, task.customers, task.seed, frozen)
 

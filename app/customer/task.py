@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from app.learning.config import DataConfig, ModelConfig, TrainConfig
@@ -36,12 +36,15 @@ class TaskConfig:
     privacy: PrivacyConfig
 
     @classmethod
-    def of(cls, policy: Policy) -> TaskConfig:
-        """Read a policy; raise `ProtocolError` if its configuration is not a task's."""
+    def of(cls, policy: Policy, data_path: str | None = None) -> TaskConfig:
+        """Read a policy; raise `ProtocolError` if its configuration is not a task's.
+
+        A policy is the same on all machines, so it does not say where a simulation's data is: ``data_path`` does.
+        """
         return cls(
             seed=integer(policy, "seed"),
             customers=integer(policy, "customers"),
-            data=section(policy, "data", DataConfig),
+            data=replace(section(policy, "data", DataConfig), path=data_path),
             model=section(policy, "model", ModelConfig),
             train=section(policy, "train", TrainConfig),
             privacy=section(policy, "privacy", PrivacyConfig),

@@ -42,7 +42,9 @@ def customers_shares(train: Dataset, data: DataConfig, customers: int, seed: int
         raise ConfigError("data.partition", f"there is no partition {data.partition!r}", allowed=PARTITIONS)
     rest = np.setdiff1d(np.arange(len(train)), public_share(train.labels, data.public, seed))
     if not 1 <= customers <= len(rest):
-        raise ConfigError("customers", f"{customers} customers cannot share {len(rest)} records", f"1 to {len(rest)}")
+        problem = f"{customers} customers cannot share the {len(rest)} records that data.public={data.public} leaves"
+        more = "more records, or a smaller data.public or data.test_share"
+        raise ConfigError("customers", problem, f"1 to {len(rest)}; {more}" if len(rest) else more)
     if data.partition == "iid":
         shares = _iid(train.labels, rest, customers, seed)
     elif data.partition == "dirichlet":

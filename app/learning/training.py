@@ -71,11 +71,6 @@ def train_head(mec: Head, released: Features, labels: Labels, train: TrainConfig
     return total / len(x)
 
 
-def predict(mec: Head, clean: Features) -> Labels:
-    """Return the most probable class (n,) of each feature vector (n, d)."""
-    return _scores(mec, clean).argmax(dim=1).numpy()
-
-
 def accuracy_and_loss(mec: Head, clean: Features, labels: Labels) -> tuple[float, float]:
     """Return the share of right predictions and the mean cross-entropy, over n >= 1 feature vectors."""
     scores, truth = _scores(mec, clean), torch.from_numpy(labels)

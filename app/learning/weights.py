@@ -17,7 +17,6 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from app.learning.models.build import SplitModel
-from app.learning.models.phone import Phone
 from app.protocol.errors import ProtocolError
 
 Layout = tuple[tuple[str, tuple[int, ...]], ...]
@@ -54,16 +53,6 @@ def set_vector(mec: nn.Module, vector: NDArray[np.floating]) -> None:
             end = start + tensor.numel()
             tensor.copy_(torch.from_numpy(values[start:end]).reshape(tensor.shape))
             start = end
-
-
-def save_phone(phone: Phone) -> bytes:
-    """Return the phone's part as safetensors."""
-    return save_tensors(_contiguous(dict(phone.state_dict())))
-
-
-def load_phone(model: SplitModel, blob: bytes) -> None:
-    """Read `save_phone`'s bytes into the phone of an equally built model; `ProtocolError` on anything else."""
-    _read(dict(model.phone.state_dict()), blob)
 
 
 def save_frozen(model: SplitModel) -> bytes:

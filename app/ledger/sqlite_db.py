@@ -47,8 +47,9 @@ class WriterLock:
         return False
 
     def release(self) -> None:
-        """Give the lock up and remove its file."""
-        self._path.unlink(missing_ok=True)
+        """Give the lock up and remove its file; one that stays is taken over by the next writer."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
         os.close(self._fd)
 
 
@@ -131,11 +132,13 @@ class SQLiteDB(BaseAtomicDB):
             yield
             self._connection.execute("RELEASE nested" if nested else "COMMIT")
         except BaseException:
-            if nested:
-                self._connection.execute("ROLLBACK TO nested")
-                self._connection.execute("RELEASE nested")
-            else:
-                self._connection.execute("ROLLBACK")
+            # A disk that is full makes SQLite roll everything back by itself.
+            if self._connection.in_transaction:
+                if nested:
+                    self._connection.execute("ROLLBACK TO nested")
+                    self._connection.execute("RELEASE nested")
+                else:
+                    self._connection.execute("ROLLBACK")
             raise
 
     @contextlib.contextmanager
@@ -145,13 +148,19 @@ class SQLiteDB(BaseAtomicDB):
             yield batch
 
     def close(self) -> None:
-        """Fold the write-ahead log into the file, leave it without side files, release the lock."""
-        if not self.readonly:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            # A reader may still have the file open; then the log stays beside it, and both together are the chain.
-            with contextlib.suppress(sqlite3.OperationalError):
-                self._connection.execute("PRAGMA journal_mode=DELETE")
-        self._connection.close()
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        """Fold the write-ahead log into the file, leave it without side files, release the lock.
+
+        Where the disk is full, or a reader still has the file open, the log stays beside the file and both together
+        are the chain: what was committed is in one of them, so there is nothing to raise.
+        """
+        try:
+            with contextlib.suppress(sqlite3.Error):
+                if not self.readonly:
+                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                    self._connection.execute("PRAGMA journal_mode=DELETE")
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+                self._lock = None

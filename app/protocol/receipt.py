@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import asdict, dataclass, fields
+from decimal import Decimal
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
@@ -155,9 +156,8 @@ def privacy_units(epsilon: float, delta: float) -> tuple[int, int]:
 
     An infinite epsilon becomes `UNBOUNDED`.
     """
-    if not math.isfinite(epsilon):
-        return UNBOUNDED, math.ceil(delta * 1e12)
-    return math.ceil(epsilon * 1e6), math.ceil(delta * 1e12)
+    picos = math.ceil(Decimal(str(delta)) * 10**12)  # as the number is written: 8.3 is not a little more than 8.3
+    return (math.ceil(Decimal(str(epsilon)) * 10**6) if math.isfinite(epsilon) else UNBOUNDED), picos
 
 
 def _signature(text: object) -> bytes:

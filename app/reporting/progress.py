@@ -25,8 +25,12 @@ class RoundReport:
         Number of the round, from 1, and of all rounds.
     accuracy, loss : float
         Of the new global model on the manufacturer's test records.
-    participants : int
-        Customers whose updates were sealed.
+    participants, aggregated : int
+        Customers whose updates were sealed, and whose updates went into the model.
+    void : bool
+        Whether too few updates were valid, so that the model is the old one.
+    saturated, dissent : int
+        Participants whose updates reach the ends of the grid, and miners outside the quorum.
     rejected : mapping of str to str
         Addresses whose updates were judged bad, and why.
     isolated, absent : tuple of str
@@ -44,6 +48,10 @@ class RoundReport:
     accuracy: float
     loss: float
     participants: int
+    aggregated: int
+    void: bool
+    saturated: int
+    dissent: int
     rejected: Mapping[str, str]
     isolated: tuple[str, ...]
     absent: tuple[str, ...]
@@ -132,8 +140,8 @@ class PlainProgress:
         """Do nothing: a line a round is enough."""
 
     def round_done(self, report: RoundReport) -> None:
-        """Print the round's line."""
-        _print_round(self._console, report)
+        """Print the round's line, however long: whoever reads a log wants to know who was rejected."""
+        self._console.print(Text(round_line(report)), soft_wrap=True)
 
     def end(self) -> None:
         """Do nothing."""
@@ -211,14 +219,16 @@ def choose_progress(file: IO[str] | None = None) -> Progress:
 def round_line(report: RoundReport) -> str:
     """Return what a finished round came to in one line, the most important first."""
     digits = len(str(report.rounds))
-    aggregated = report.participants - len({*report.rejected, *report.isolated})
     parts = [
         f"round {report.round:>{digits}}/{report.rounds}",
         f"accuracy {report.accuracy:6.1%}",
-        f"{aggregated:>{digits}} updates in",
+        f"{report.aggregated} of {report.participants} updates in",
         f"gas {(report.gas_seal + report.gas_finalise) / 1000:,.0f} k",
         f"{report.seconds:.1f} s",
     ]
+    parts += ["VOID: too few valid updates, the model is the old one"] if report.void else []
+    parts += [f"{report.saturated} saturated (see strategy.fractional_bits)"] if report.saturated else []
+    parts += [f"{report.dissent} miners dissent"] if report.dissent else []
     parts += [f"rejected {short(address)} ({reason})" for address, reason in report.rejected.items()]
     parts += [f"isolated {short(address)}" for address in report.isolated if address not in report.rejected]
     parts += [f"absent {short(address)}" for address in report.absent]

@@ -35,7 +35,7 @@ def summary(result: Mapping[str, Any]) -> Group:
     sections = {
         "data": _data(data),
         "model": _model(model),
-        "accuracy": _accuracy(result["accuracy_by_round"]),
+        "accuracy": _accuracy(result["accuracy_by_round"], result.get("void", ())),
         "reputation": _reputation(result),
         "privacy": _privacy(result.get("privacy", {})),
         "gas": _gas(result.get("gas", {})),
@@ -92,7 +92,7 @@ def _model(model: Mapping[str, Any]) -> Text | None:
     )
 
 
-def _accuracy(by_round: Sequence[float]) -> Group:
+def _accuracy(by_round: Sequence[float], void: Sequence[int]) -> Group:
     change = (by_round[-1] - by_round[0]) * 100
     headline = Text.assemble(
         f"public set alone {percent(by_round[0])} -> with the customers' data ",
@@ -103,7 +103,11 @@ def _accuracy(by_round: Sequence[float]) -> Group:
     shown = [by_round[number] for number in sorted({*range(0, len(by_round), step), len(by_round) - 1})]
     label = "each round" if step == 1 else f"each {step} rounds"
     numbers = " ".join(f"{value * 100:.1f}" for value in shown)
-    return Group(headline, Text(f"{label} {sparkline(shown)} {numbers}"))
+    lines = [headline, Text(f"{label} {sparkline(shown)} {numbers}")]
+    if void:
+        told = ", ".join(map(str, void))
+        lines.append(Text(f"VOID rounds, too few valid updates to learn from: {told}", style="yellow"))
+    return Group(*lines)
 
 
 def _reputation(result: Mapping[str, Any]) -> Table | None:
@@ -149,6 +153,7 @@ def _privacy(privacy: Mapping[str, Any]) -> Group | None:
         return None
     if privacy.get("epsilon") is None:
         return Group(Text("NONE: features left the phones in the clear", style="red"))
+    contradicting = privacy.get("contradicting", ())
     releases = privacy["releases"]
     lines = [
         Text(
@@ -164,6 +169,8 @@ def _privacy(privacy: Mapping[str, Any]) -> Group | None:
     for key, label in (("labels", "labels"), ("neighbouring", "neighbours")):
         if privacy.get(key):
             lines.append(Text(f"{label}: {privacy[key]}"))
+    if contradicting:
+        lines.append(Text("receipts claim another cost: " + ", ".join(map(short, contradicting)), style="yellow"))
     if privacy.get("not_covered"):
         lines.append(Text("not covered: " + "; ".join(privacy["not_covered"])))
     return Group(*lines)

@@ -55,7 +55,7 @@ class KuboStore:
     Parameters
     ----------
     url : str, optional
-        Of the node's RPC: ``http://host:port``, ``https://user:password@host``, or a multiaddr
+        Of the node's RPC: ``http://host:port``, ``https://host``, or a multiaddr
         (``/ip4/127.0.0.1/tcp/5001/http``).
     timeout : tuple of float, optional
         Seconds to wait for a connection and for the next bytes.
@@ -224,7 +224,7 @@ def _host(name: str) -> str:
 
 
 def _bad_url(url: str) -> ConfigError:
-    allowed = "http://host:port, https://user:password@host, or a multiaddr such as /ip4/127.0.0.1/tcp/5001/http"
+    allowed = "http://host:port, https://host, or a multiaddr such as /ip4/127.0.0.1/tcp/5001/http"
     return ConfigError("store.url", f"not the address of an IPFS node: {url.rpartition('@')[2]!r:.200}", allowed)
 
 

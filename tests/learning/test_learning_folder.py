@@ -153,6 +153,10 @@ MISTAKES = {
     "label missing": ("x,label\n1,a\n2,\n3,b\n", "no value in row 1"),
     "number missing in label": ("x,label\n1,0\n2,\n3,1\n", "no value in row 1"),
     "label is a measurement": ("x,label\n1,0.5\n2,1.5\n", "fractions"),
+    "label beyond what a float can tell": (
+        "x,label\n1,9007199254740993.0\n2,9007199254740992.0\n",
+        "whole numbers or text",
+    ),
     "value missing": ("x,label\n1,a\n,b\n3,a\n", "'x' has a missing or infinite value in row 1"),
     "value infinite": ("x,label\n1,a\n1e99,b\n3,a\n", "'x' has a missing or infinite value in row 1"),
     "text missing": ("x,label\nu,a\n,b\nv,a\n", "'x' has a missing or infinite value in row 1"),

@@ -17,9 +17,7 @@ from app.learning.weights import (
     get_vector,
     layout,
     load_frozen,
-    load_phone,
     save_frozen,
-    save_phone,
     set_vector,
 )
 from app.protocol.errors import ConfigError, ProtocolError
@@ -176,13 +174,6 @@ def test_frozen_part_round_trip(given, noised) -> None:
     assert save_frozen(second) != blob
     load_frozen(second, blob)
     assert save_frozen(second) == blob
-    assert save_phone(second.phone) == save_phone(first.phone)
-
-
-def test_phone_round_trip() -> None:
-    first, second = (build(ModelConfig(), TABLE, noised=True, seed=seed) for seed in (1, 2))
-    load_phone(second, save_phone(first.phone))
-    np.testing.assert_array_equal(features(first.phone, table_set()), features(second.phone, table_set()))
 
 
 def test_malformed_frozen_parts_are_refused() -> None:

@@ -106,6 +106,9 @@ def test_unknown_partition_and_too_many_customers() -> None:
         customers_shares(made([0, 1] * 20), DataConfig(partition="shards"), 2, 0)
     with pytest.raises(ConfigError, match="allowed: 1 to 34"):
         customers_shares(made([0, 1] * 20), DataConfig(), 35, 0)
+    with pytest.raises(ConfigError, match=r"the 0 records.*data\.public=3.*data\.test_share") as none_left:
+        customers_shares(made([0, 1]), DataConfig(), 3, 0)
+    assert "1 to 0" not in str(none_left.value)
 
 
 def test_views_agree_with_the_summary() -> None:

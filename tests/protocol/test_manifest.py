@@ -141,6 +141,13 @@ def test_brackets_inside_text_are_no_nesting() -> None:
     assert parse_json(canonical_json(value), "a thing") == value
 
 
+def test_no_text_takes_more_than_linear_time() -> None:
+    """An unclosed string of escapes must not be tried again from every quote on: 80 kB would take 14 s."""
+    for text in (b'{"a":"' + b'\\"' * 500_000, b'{"a":"' + b'\\"' * 500_000 + b"\\", b'"' * 1_000_001):
+        with pytest.raises(ProtocolError):
+            parse_json(text, "a thing")
+
+
 @pytest.mark.parametrize("deeper", [0, 1])
 def test_the_deepest_nesting_is_exact(deeper: int) -> None:
     depth = MAX_DEPTH - 1 + deeper

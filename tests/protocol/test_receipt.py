@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 from eth_abi import encode
@@ -130,8 +131,14 @@ def test_hostile_members_raise_our_error(changes: dict[str, object]) -> None:
 @given(st.floats(0, 1e6), st.floats(0, 1))
 def test_privacy_is_never_understated(epsilon: float, delta: float) -> None:
     micros, picos = privacy_units(epsilon, delta)
-    assert micros >= epsilon * 1e6 > micros - 1
-    assert picos >= delta * 1e12 > picos - 1
+    assert micros >= Decimal(str(epsilon)) * 10**6 > micros - 1
+    assert picos >= Decimal(str(delta)) * 10**12 > picos - 1
+
+
+@pytest.mark.parametrize(("epsilon", "delta"), [(8.3, 1e-9), (0.1, 1e-5), (4.0, 1e-12)])
+def test_what_fits_the_units_is_exact(epsilon: float, delta: float) -> None:
+    micros, picos = privacy_units(epsilon, delta)
+    assert (micros / 1e6, picos / 1e12) == (epsilon, delta)
 
 
 def test_no_finite_epsilon_is_unbounded() -> None:

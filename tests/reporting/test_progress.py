@@ -10,7 +10,15 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from app.reporting.progress import PlainProgress, Progress, RichProgress, RoundReport, SilentProgress, choose_progress
+from app.reporting.progress import (
+    PlainProgress,
+    Progress,
+    RichProgress,
+    RoundReport,
+    SilentProgress,
+    choose_progress,
+    round_line,
+)
 
 REPORT = RoundReport(
     round=3,
@@ -18,6 +26,10 @@ REPORT = RoundReport(
     accuracy=0.6125,
     loss=0.8,
     participants=10,
+    aggregated=8,
+    void=False,
+    saturated=0,
+    dissent=0,
     rejected={"0x1234567890abcdef": "outlier"},
     isolated=("0x9999999999999999",),
     absent=("0x7777777777777777",),
@@ -60,13 +72,24 @@ def test_a_rounds_line_has_the_most_important_first_and_fits() -> None:
     PlainProgress(file).round_done(REPORT)
     (line,) = file.getvalue().splitlines()
     assert line.startswith(
-        "round  3/12  accuracy  61.3%   8 updates in  gas 246 k  1.9 s  rejected 0x12345678 (outlier)"
+        "round  3/12  accuracy  61.3%  8 of 10 updates in  gas 246 k  1.9 s  rejected 0x12345678 (outlier)"
     )
-    assert len(line) <= 100
-    long = io.StringIO()
-    reasons = {f"0x{number:040x}": "farther than the others" for number in range(30)}
-    PlainProgress(long).round_done(replace(REPORT, rejected=reasons))
-    assert len(long.getvalue().splitlines()) == 1
+
+
+def test_a_log_loses_nobody_and_a_terminal_keeps_to_one_line() -> None:
+    report = replace(REPORT, rejected={f"0x{number:040x}": "farther than the others" for number in range(30)})
+    log, screen = io.StringIO(), io.StringIO()
+    PlainProgress(log).round_done(report)
+    RichProgress(Console(file=screen, width=80)).round_done(report)
+    assert log.getvalue().count("farther than the others") == 30
+    assert len(log.getvalue().splitlines()) == len(screen.getvalue().splitlines()) == 1
+
+
+def test_what_is_out_of_the_ordinary_is_said() -> None:
+    line = round_line(replace(REPORT, void=True, saturated=2, dissent=1))
+    assert "VOID: too few valid updates, the model is the old one" in line
+    assert "2 saturated" in line
+    assert "1 miners dissent" in line
 
 
 @pytest.mark.parametrize("width", [40, 80, 100])

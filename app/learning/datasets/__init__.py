@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import lru_cache
+from pathlib import Path
 
 from app.learning.config import DATA_SETS, DataConfig
 from app.learning.data import Source
@@ -29,6 +30,24 @@ def load(data: DataConfig, seed: int) -> Source:
     group = data.column if data.partition == "column" else None
     with _lock:  # a data set is read once, however many customers ask at the same time
         return _load(data.name, data.path, data.label, group, data.test_share, seed)
+
+
+def has_test(name: str, path: str | None) -> bool:
+    """Tell whether a source brings its own test records, so that no share of train is held out.
+
+    Raises
+    ------
+    DataError
+        If ``path`` is a folder whose files are not those of a data set.
+    """
+    from app.learning.datasets import folder, mnist
+
+    if name == "mnist":
+        path = mnist.locate(path)
+        return not Path(path).expanduser().is_dir() or folder.find(Path(path).expanduser())[1] is not None
+    if name == "folder" and path is not None:
+        return folder.find(Path(path).expanduser())[1] is not None
+    return name == "plaid"
 
 
 @lru_cache(maxsize=2)

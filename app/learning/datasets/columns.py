@@ -22,6 +22,8 @@ from app.learning.data import Inputs, Kind
 from app.learning.datasets.tables import Column, Columns
 from app.protocol.errors import DataError
 
+_LARGEST_EXACT = {2: 2**11, 4: 2**24, 8: 2**53, 16: 2**63}
+"""From here on a float of so many bytes may stand for its neighbours too."""
 MAX_CATEGORIES = 64
 MAX_CLASSES = 1000
 MAX_PIXELS = 4096 * 4096
@@ -105,6 +107,9 @@ def class_names(column: Column, name: str, where: str) -> list[str]:
                 raise DataError(f"{where}: label column {name!r} has no value in row {bad[0]} ({len(bad)} such rows)")
             if np.any(column != np.round(column)):
                 raise DataError(f"{where}: label column {name!r} holds fractions; classes are whole numbers or text")
+            if np.any(np.abs(column) >= _LARGEST_EXACT[column.dtype.itemsize]):
+                problem = f"holds {np.abs(column).max():g}, and {column.dtype} does not tell such numbers apart"
+                raise DataError(f"{where}: label column {name!r} {problem}; save whole numbers or text")
             column = column.astype(np.int64)
         if column.dtype.kind not in "iub":
             raise DataError(

@@ -27,14 +27,17 @@ def load(path: str | None, label: str | None, group: str | None, test_share: flo
     DataError
         If it is in none of them; the line says that ``data.path`` can name a local copy.
     """
-    if path is None:
-        local = next((place for place in places() if place.is_dir()), None)
-        path = str(local) if local else HUB_NAME
+    path = locate(path)
     if Path(path).expanduser().is_dir():
         return folder.load(path, label, group, test_share, seed)
     if not _HUB.fullmatch(path):
         raise DataError(f"data.path: {path} is neither a folder nor a name on the Hugging Face hub ({HUB_NAME})")
     return _from_hub(path, label, group)
+
+
+def locate(path: str | None) -> str:
+    """Return ``path``, or in its place the first of `places` that is there, or else `HUB_NAME`."""
+    return path or str(next((place for place in places() if place.is_dir()), HUB_NAME))
 
 
 def places() -> list[Path]:
