@@ -6,6 +6,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from app.run_directory import check_name
 from app.typed import build, leaves
 
 MOST_ROUNDS, MOST_CUSTOMERS = 10_000, 10_000
+_MOST_POINTS = 65_535
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 _MOST_WEIGHT = (2**63 - 1) // (2 * 2**15 + 2)
 """What all weights of a round may sum to: beyond it the exact sums of `strategies.fedavg` would leave 63 bits."""
@@ -81,6 +83,8 @@ class StrategyConfig:
         An update weighs ``gamma * min(examples, examples_cap)``.
     fractional_bits : int
         The fixed-point grid's resolution: models and updates are multiples of ``2**-fractional_bits``.
+    reward : float
+        Ether that the manufacturer escrows for the customers; they earn it by reputation, round by round.
     """
 
     name: str
@@ -90,6 +94,12 @@ class StrategyConfig:
     gamma_max: int
     examples_cap: int
     fractional_bits: int
+    reward: float
+
+    @property
+    def reward_wei(self) -> int:
+        """The reward in wei, exactly as it is written."""
+        return int(Decimal(str(self.reward)) * 10**18)
 
     def __post_init__(self) -> None:
         _choice("strategy.name", self.name, ("hearth",))
@@ -99,6 +109,8 @@ class StrategyConfig:
         _range("strategy.gamma_initial", self.gamma_initial, 0, self.gamma_max)
         _range("strategy.examples_cap", self.examples_cap, 1, 2**32 - 1)
         _range("strategy.fractional_bits", self.fractional_bits, 1, 24)
+        if not 0 <= self.reward <= 1e6:
+            raise ConfigError("strategy.reward", f"{self.reward} is out of range", "0 to 1000000 ether")
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +297,7 @@ def validate(config: Config) -> Config:
     if config.attack.name == "none" and config.attack.count:
         raise ConfigError("attack.count", "nobody attacks with attack=none", "0, or another attack")
     _validate_weights(config)
+    _validate_points(config)
     _validate_bounds(config)
     _validate_data(config.data)
     _validate_model(config.model)
@@ -300,6 +313,17 @@ def warnings(config: Config) -> list[str]:
         told = f"customers={config.customers} is fewer than 3 f + 3 = {3 * f + 3}"
         lines.append(f"warning: {told}: {f} of them can void every round by sending nothing")
     return lines
+
+
+def _validate_points(config: Config) -> None:
+    """Check that what a customer may earn fits the 16 bits in which the contract counts it."""
+    gamma_max = config.strategy.gamma_max
+    most = (_MOST_POINTS - 1) // gamma_max
+    if config.rounds > most:
+        problem = (
+            f"{config.rounds} rounds of up to strategy.gamma_max={gamma_max} points are more than a contract counts"
+        )
+        raise ConfigError("rounds", problem, f"1..{most}, or a smaller strategy.gamma_max")
 
 
 def _validate_weights(config: Config) -> None:

@@ -83,6 +83,7 @@ def build_result(
         "aggregated": {
             customer: sum(customer in outcome.aggregated for outcome in history) for customer in history[-1].reputation
         },
+        "rewards": {customer: task.ledger.rewards.owed(customer) for customer in history[-1].reputation},
         "adversaries": [
             simulation_account(config.seed, "customer", index).address
             for index in range(config.customers)

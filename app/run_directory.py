@@ -115,6 +115,11 @@ class RunDirectory:
         return self.path / "chain.sqlite"
 
     @property
+    def journal_path(self) -> Path:
+        """The folder of the transactions' journals, one file for each sender."""
+        return self.path / "journal"
+
+    @property
     def blobs_path(self) -> Path:
         """The embedded store's folder."""
         return self.path / "blobs"

@@ -193,6 +193,7 @@ def _terms(config: Config, policy: Policy) -> TaskTerms:
         f=config.strategy.f,
         gamma_initial=config.strategy.gamma_initial,
         gamma_max=config.strategy.gamma_max,
+        reward=config.strategy.reward_wei,
     )
 
 
@@ -201,7 +202,8 @@ def _open_chain(
 ) -> Chain:
     if config.chain.name == "embedded":
         funded = {str(sender.address): _FUNDS for sender in (manufacturer, *miners)}
-        return embedded_chain(directory.chain_path, config.chain.chain_id or CHAIN_ID, funded=funded)
-    chain = rpc_chain(str(config.chain.url), config.chain.chain_id)
-    fund(chain, manufacturer, miners, config.rounds)
+        chain_id = config.chain.chain_id or CHAIN_ID
+        return embedded_chain(directory.chain_path, chain_id, funded=funded, journal=directory.journal_path)
+    chain = rpc_chain(str(config.chain.url), config.chain.chain_id, journal=directory.journal_path)
+    fund(chain, manufacturer, miners, config.rounds, config.strategy.reward_wei)
     return chain

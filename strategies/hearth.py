@@ -26,7 +26,7 @@ from app.protocol.errors import HearthError, ProtocolError, RoundError
 from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
 from app.protocol.manifest import Manifest
 from app.protocol.policy import Policy
-from app.protocol.receipt import Receipt
+from app.protocol.receipt import Receipt, SignedReceipt
 from app.protocol.signing import Domain
 from app.protocol.tensors import blob_limit
 from app.store.base import BlobStore, reference
@@ -208,11 +208,16 @@ class Hearth(Strategy):
             If the chain or the store failed.
         """
         collected = self._collect(server_round, list(replies))
+        with self._clock.part("chain"):
+            receipts = self._with_submissions(server_round, collected)
         self._clock.seconds["train"] = self._clock.seconds.get("train", 0.0) + time.perf_counter() - self._train_started
-        if not collected.replies:
+        if not receipts:
             reasons = "; ".join(sorted(set(collected.refused.values()))) or "no reply"
             raise RoundError(f"round {server_round}: no customer sent an update that can be sealed ({reasons})")
-        manifest = self._store_updates(server_round, collected.replies)
+        with self._clock.part("store"):
+            for customer, reply in collected.replies.items():
+                self._store.put(reply.update, f"round-{server_round:04d}/update/{customer}")
+        manifest = Manifest.of(server_round, list(receipts.values()))
         sealed, gas_seal = self._seal(server_round, manifest)
         with self._clock.part("mine"):
             decision = self._committee.decide(sealed)
@@ -277,11 +282,15 @@ class Hearth(Strategy):
             raise ProtocolError("the update is not the one that the receipt binds")
         return reply
 
-    def _store_updates(self, round_number: int, replies: dict[str, Reply]) -> Manifest:
-        with self._clock.part("store"):
-            for customer, reply in replies.items():
-                self._store.put(reply.update, f"round-{round_number:04d}/update/{customer}")
-        return Manifest.of(round_number, [reply.receipt for reply in replies.values()])
+    def _with_submissions(self, round_number: int, collected: _Collected) -> dict[str, SignedReceipt]:
+        """Return the receipts to seal: of the replies, and of who went past this relayer to the chain.
+
+        The contract refuses a seal that omits one of the latter, and has checked who signed.
+        """
+        submitted = {signed.customer: signed for signed in self._ledger.submissions(round_number)}
+        for customer in submitted:
+            collected.refused.pop(customer, None)
+        return submitted | {customer: reply.receipt for customer, reply in collected.replies.items()}
 
     def _seal(self, round_number: int, manifest: Manifest) -> tuple[SealedRound, int]:
         """Commit the manifest on chain; return the round as the chain now states it, and the gas."""

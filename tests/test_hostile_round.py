@@ -20,7 +20,7 @@ from app.protocol.policy import Policy
 from app.protocol.receipt import UNBOUNDED
 from app.reporting.progress import SilentProgress
 from app.run_directory import RunDirectory
-from app.task import prepare
+from app.task import Task, prepare
 from strategies.wire import Assignment, Reply
 from tests.customer.hostile_customers import SPOILS, hostile
 
@@ -131,6 +131,31 @@ def test_what_goes_wrong_on_a_phone_stays_there(tmp_path: Path, monkeypatch: pyt
 
     assert result["absent"] == {"1": {address(0): "the client failed: ValueError"}}
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"secret record" in path.read_bytes()]
+
+
+def test_who_is_left_out_by_the_relayer_goes_to_the_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another party relays the receipt, since phones hold no gas; the seal then has to have it."""
+    tasks: list[Task] = []
+    published = server_app.publish
+
+    def remembered(*arguments: Any) -> Task:
+        tasks.append(published(*arguments))
+        return tasks[-1]
+
+    class CensoringGrid(LocalGrid):
+        def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+            replies = list(super().send_and_receive(messages, timeout=timeout))
+            if replies:
+                dropped = Reply.from_records(replies.pop(0).content, 10**6)
+                tasks[0].store.put(dropped.update)
+                tasks[0].ledger.submit(simulation_account(0, "miner", 0), dropped.receipt)
+            return replies
+
+    monkeypatch.setattr(server_app, "publish", remembered)
+    result = run(tmp_path, 8, {}, CensoringGrid)
+
+    assert result["absent"] == {}
+    assert all(result["reputation"][address(i)] == 5 + ROUNDS for i in range(8))
 
 
 def test_if_nobody_sends_anything_the_run_ends_with_the_reason(tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ GAS_OF_A_TASK = 10_000_000
 """Above what publishing a task with a hundred customers takes."""
 
 
-def fund(chain: Chain, manufacturer: LocalAccount, miners: Sequence[LocalAccount], rounds: int) -> None:
+def fund(
+    chain: Chain, manufacturer: LocalAccount, miners: Sequence[LocalAccount], rounds: int, reward: int = 0
+) -> None:
     """See to it that the manufacturer and the miners can pay their gas.
 
     Parameters
@@ -33,6 +35,8 @@ def fund(chain: Chain, manufacturer: LocalAccount, miners: Sequence[LocalAccount
         Each may have to finalise every round.
     rounds : int
         Rounds of the task.
+    reward : int
+        Wei that the manufacturer escrows.
 
     Raises
     ------
@@ -43,7 +47,7 @@ def fund(chain: Chain, manufacturer: LocalAccount, miners: Sequence[LocalAccount
         price = 3 * int(chain.w3.eth.get_block("latest").get("baseFeePerGas", 0)) + int(chain.w3.eth.max_priority_fee)
     each = rounds * GAS_OF_A_ROUND * price
     short = [miner for miner in miners if chain.balance(miner.address) < each]
-    needed = (GAS_OF_A_TASK + rounds * GAS_OF_A_ROUND) * price + len(short) * each
+    needed = (GAS_OF_A_TASK + rounds * GAS_OF_A_ROUND) * price + len(short) * each + reward
     if chain.balance(manufacturer.address) < needed:
         _borrow(chain, manufacturer.address, needed)
     for miner in short:

@@ -116,7 +116,7 @@ def _reputation(result: Mapping[str, Any]) -> Table | None:
         return None
     adversaries = set(result.get("adversaries", ()))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("customers", "at the end", "lowest", "in the model", "judged bad"):
+    for name in ("customers", "at the end", "lowest", "in the model", "judged bad", "earned (ether)"):
         table.add_column(name, justify="left" if name == "customers" else "right", no_wrap=True)
     honest = [address for address in reputation if address not in adversaries]
     hostile = [address for address in reputation if address in adversaries]
@@ -140,6 +140,14 @@ def _standing(result: Mapping[str, Any], addresses: Sequence[str]) -> Iterable[s
     else:
         yield "-"
     yield _span(sum(address in losers for losers in rejected.values()) for address in addresses)
+    yield _ether(result.get("rewards", {}), addresses)
+
+
+def _ether(rewards: Mapping[str, int], addresses: Sequence[str]) -> str:
+    """Return what each of some customers has earned, in ether; ``result.json`` has the wei."""
+    earned = [rewards.get(address, 0) / 10**18 for address in addresses]
+    low, high = f"{min(earned):.4f}", f"{max(earned):.4f}"
+    return low if low == high else f"{low}..{high}"
 
 
 def _span(values: Iterable[int]) -> str:

@@ -45,6 +45,7 @@ def a_result(customers: int = 10, rounds: int = 12, attackers: int = 1) -> dict[
             "not_covered": ["labels", "the number of records"],
         },
         "gas": {"seal": 91234, "finalise": 154321, "per_customer": 24555, "deploy": 3123456, "total": 6123456},
+        "rewards": {address: 0 if address in hostile else 87_500_000_000_000_000 for address in everyone},
         "reputation": {address: 0 if address in hostile else 10 for address in everyone},
         "reputation_by_round": {
             address: [max(0, 5 - number) if address in hostile else min(10, 5 + number) for number in range(rounds)]
@@ -97,8 +98,8 @@ def test_attackers_stand_apart_from_the_honest() -> None:
     lines = printed(result, 100).splitlines()
     (honest,) = [line.split() for line in lines if "9 honest" in line]
     (attacker,) = [line.split() for line in lines if f"attacker {result['adversaries'][0][:10]}" in line]
-    assert honest[-6:] == ["10", "5", "12", "of", "12", "0"]
-    assert attacker[-6:] == ["0", "0", "0", "of", "12", "12"]
+    assert honest[-7:] == ["10", "5", "12", "of", "12", "0", "0.0875"]
+    assert attacker[-7:] == ["0", "0", "0", "of", "12", "12", "0.0000"]
     assert "8 attackers" in printed(a_result(30, 12, 8), 100)
 
 
