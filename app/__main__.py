@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m app")
             return _act(_parse(arguments), program)
     except Terminated as end:
         return _fail("terminated", end, verbose, TERMINATED)
+    except BrokenPipeError:  # whoever read our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except KeyboardInterrupt as interrupt:
         return _fail("interrupted", interrupt, verbose, INTERRUPTED)
     except (ConfigError, DataError) as error:
@@ -69,7 +73,8 @@ def _act(options: argparse.Namespace, program: str) -> int:
         from app.sweep import sweep
 
         return sweep(options.overrides)
-    from app.config import compose, warnings
+    from app.config import compose
+    from app.consistency import warnings
     from app.reporting.progress import choose_progress
 
     config = compose(options.overrides)

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from app.protocol.errors import HearthError, LedgerError, StoreError
 
 if TYPE_CHECKING:
-    from app.config import Config
     from app.reporting.progress import Progress
     from app.run_directory import RunDirectory
+    from app.settings import Config
     from app.task import Prepared
 
 _LIBRARIES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

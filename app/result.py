@@ -14,7 +14,8 @@ from app.protocol.tensors import parameter_count
 from app.reporting.progress import RoundReport
 from app.run_directory import RunDirectory
 from app.task import Task
-from strategies.hearth import Hearth, RoundOutcome
+from strategies.hearth import Hearth
+from strategies.outcome import RoundOutcome
 from strategies.stopwatch import Stopwatch
 
 _PARTS = ("train", "mine", "chain", "store", "total")

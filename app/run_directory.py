@@ -15,7 +15,7 @@ from app.durable import replace_file
 from app.protocol.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from app.config import Config
+    from app.settings import Config
 
 _HERE = Path(os.path.abspath(__file__)).parent.parent
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,=+-]{0,99}")

@@ -12,11 +12,13 @@ from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
-from app.config import EngineConfig, from_run_config, warnings
+from app.config import from_run_config
+from app.consistency import warnings
 from app.protocol.errors import HearthError
 from app.reporting.progress import Progress, choose_progress
 from app.result import build_result, round_metrics, round_report
 from app.run_directory import RunDirectory
+from app.settings import EngineConfig
 from app.task import Evaluator, Prepared, Task, publish
 from strategies.hearth import Hearth
 from strategies.stopwatch import Stopwatch

@@ -24,11 +24,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.config import KEYS, Config, compose_all, sweep_parameters, warnings
+from app.config import compose_all, sweep_parameters
+from app.consistency import warnings
 from app.overrides import expand
 from app.protocol.errors import ConfigError, HearthError
 from app.reporting.summary import percent, short, thousands
 from app.run_directory import make_fresh_directory, make_named_directory, runs_home, write_atomically
+from app.settings import KEYS, Config
 
 _PRELOADED = ["app.launch", "app.engines", "app.server_app", "app.client_app"]
 """Loaded once, in the process that all jobs are forked from: a job starts in milliseconds, in a state nobody used."""

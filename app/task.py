@@ -8,7 +8,7 @@ from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
-from app.config import Config, to_plain
+from app.config import to_plain
 from app.learning.data import ManufacturerData
 from app.learning.models import SplitModel, build
 from app.learning.pretrain import pretrain
@@ -30,6 +30,7 @@ from app.protocol.tensors import pack, unpack
 from app.protocol.vrf import public_key
 from app.run_directory import RunDirectory
 from app.runtime import use_one_thread
+from app.settings import Config
 from app.store.base import BlobStore
 from app.store.factory import open_store
 from strategies.stopwatch import Stopwatch

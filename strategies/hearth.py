@@ -21,7 +21,7 @@ from app.ledger.task_ledger import FinaliseCall, TaskLedger
 from app.mining.committee import Committee, Decision
 from app.mining.round import SealedRound
 from app.protocol.announcement import Announcement
-from app.protocol.digest import BlobRef, sha256
+from app.protocol.digest import sha256
 from app.protocol.errors import HearthError, ProtocolError, RoundError
 from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
 from app.protocol.manifest import Manifest
@@ -30,61 +30,9 @@ from app.protocol.receipt import Receipt, SignedReceipt
 from app.protocol.signing import Domain
 from app.protocol.tensors import blob_limit
 from app.store.base import BlobStore, reference
+from strategies.outcome import RoundOutcome
 from strategies.stopwatch import Stopwatch
 from strategies.wire import MODEL, Assignment, Reply, blobs_to_arrays
-
-
-@dataclass(frozen=True, slots=True)
-class RoundOutcome:
-    """What one round came to.
-
-    Attributes
-    ----------
-    round : int
-        The round, from 1.
-    leader : str
-        Address of the miner that finalised it.
-    model, manifest, record : BlobRef
-        The new global model, the sealed receipts, the miners' evaluations and reasons.
-    void : bool
-        Whether there were too few valid updates for Multi-Krum, so that the model is the old one.
-    participants, aggregated : tuple of str
-        Addresses whose receipts were sealed, and whose updates went into the model.
-    rejected : dict of str to str
-        Participants that were evaluated L, and why.
-    isolated : tuple of str
-        Participants whose reputation was below the threshold.
-    absent : dict of str to str
-        Customers that sent nothing that could be sealed, and why.
-    saturated : dict of str to int
-        Participants with entries at the ends of the grid's range, and how many.
-    dissent : dict of str to str
-        Miners that are not part of the quorum, and why.
-    reputation : dict of str to int
-        Everyone's reputation after the round.
-    gas_seal, gas_finalise : int
-        Gas used.
-    seconds : float
-        Wall time from the first message to the finalised round.
-    """
-
-    round: int
-    leader: str
-    model: BlobRef
-    manifest: BlobRef
-    record: BlobRef
-    void: bool
-    participants: tuple[str, ...]
-    aggregated: tuple[str, ...]
-    rejected: dict[str, str]
-    isolated: tuple[str, ...]
-    absent: dict[str, str]
-    saturated: dict[str, int]
-    dissent: dict[str, str]
-    reputation: dict[str, int]
-    gas_seal: int
-    gas_finalise: int
-    seconds: float
 
 
 @dataclass(slots=True)

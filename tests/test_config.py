@@ -14,9 +14,6 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from app.config import (
-    _MOST_WEIGHT,
-    KEYS,
-    TrainOptions,
     compose,
     compose_all,
     from_plain,
@@ -24,10 +21,11 @@ from app.config import (
     run_config_defaults,
     sweep_parameters,
     to_plain,
-    warnings,
 )
+from app.consistency import _MOST_WEIGHT, warnings
 from app.overrides import CONF, MOST_JOBS, expand, groups
 from app.protocol.errors import ConfigError, ProtocolError
+from app.settings import KEYS, TrainOptions
 from app.typed import build, convert, describe
 from strategies.fedavg import reputation_weighted_mean
 

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 import app.run_directory
-from app.config import Config, compose, from_plain
+from app.config import compose, from_plain
 from app.protocol.errors import ConfigError, HearthError
 from app.run_directory import RunDirectory, check_name, runs_home
+from app.settings import Config
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.config import Config
 from app.protocol.errors import ConfigError, DataError
+from app.settings import Config
 from app.sweep import plan, sweep, table
 
 ROOT = Path(__file__).parent.parent

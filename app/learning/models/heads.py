@@ -5,6 +5,7 @@ A head gives scores (n, K), logarithms of class probabilities up to a constant, 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from itertools import pairwise
 
 import numpy as np
@@ -18,12 +19,12 @@ LARGEST_UNIT = 8.0  # of the counts, so that an update stays in the range of the
 WORTH = 8.0  # a record with noise of deviation s is worth 1 / (1 + WORTH s^2) clean ones; measured, our choice
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """What training and evaluation need of a head."""
 
+    @abstractmethod
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return the scalar training loss of a batch: features (n, d), labels (n,)."""
-        raise NotImplementedError
 
 
 class MlpHead(Head):

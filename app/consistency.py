@@ -1,0 +1,142 @@
+"""Whether the parts of a configuration fit each other: what no section can tell by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from app.customer.attacks import ATTACKS
+from app.learning.config import DATA_SETS, HEADS, MODELS, PARTITIONS, DataConfig, ModelConfig
+from app.protocol.errors import ConfigError
+from app.settings import Config, in_range, one_of
+
+_MOST_POINTS = 65_535
+_MOST_WEIGHT = (2**63 - 1) // (2 * 2**15 + 2)
+"""What all weights of a round may sum to: beyond it the exact sums of `strategies.fedavg` would leave 63 bits."""
+_USED_BY = {
+    "data.alpha": ("data.partition", ("dirichlet",)),
+    "data.column": ("data.partition", ("column",)),
+    "attack.scale": ("attack", tuple(ATTACKS)),
+    "engine.workers": ("engine", ("local",)),
+    **{f"privacy.{leaf}": ("privacy", ("record",)) for leaf in ("epsilon", "delta", "budget", "clip", "randomness")},
+}
+"""Keys that only some choices use, with those choices: given beside another one, they would silently do nothing."""
+_BOUNDS = {
+    # Wide enough for any experiment, and so narrow that squares fit float32 and receipts' whole micros and picos.
+    "privacy.epsilon": (1e-6, 1e6),
+    "privacy.budget": (1e-6, 1e6),
+    "privacy.delta": (1e-12, 1.0),
+    "privacy.clip": (1e-6, 1e6),
+    "attack.scale": (1e-6, 1e6),
+}
+
+
+def validate(config: Config) -> Config:
+    """Return ``config`` if its parts fit each other.
+
+    Raises
+    ------
+    ConfigError
+        Names the key that does not fit and its allowed range. Each section has checked itself already.
+    """
+    most = (config.customers - 3) // 2
+    if config.strategy.f > most:
+        problem = f"{config.strategy.f} hostile among {config.customers} customers cannot be withstood"
+        raise ConfigError("strategy.f", problem, f"0..{most}, or customers={2 * config.strategy.f + 3} and more")
+    if config.attack.count > config.customers:
+        problem = f"{config.attack.count} is more than all {config.customers} customers"
+        raise ConfigError("attack.count", problem, f"0..{config.customers}")
+    if config.attack.name == "none" and config.attack.count:
+        raise ConfigError("attack.count", "nobody attacks with attack=none", "0, or another attack")
+    _validate_weights(config)
+    _validate_points(config)
+    _validate_bounds(config)
+    _validate_data(config.data)
+    _validate_model(config.model)
+    return config
+
+
+def warnings(config: Config) -> list[str]:
+    """Return a line for each thing that is possible and probably not what the user wants."""
+    hostile, f, lines = config.attack.count, config.strategy.f, []
+    if hostile > f:
+        lines.append(f"warning: attack.count={hostile} attack, and strategy.f={f} is how many are withstood")
+    if config.customers < 3 * f + 3:
+        told = f"customers={config.customers} is fewer than 3 f + 3 = {3 * f + 3}"
+        lines.append(f"warning: {told}: {f} of them can void every round by sending nothing")
+    return lines
+
+
+def _validate_points(config: Config) -> None:
+    """Check that what a customer may earn fits the 16 bits in which the contract counts it."""
+    gamma_max = config.strategy.gamma_max
+    most = (_MOST_POINTS - 1) // gamma_max
+    if config.rounds > most:
+        problem = (
+            f"{config.rounds} rounds of up to strategy.gamma_max={gamma_max} points are more than a contract counts"
+        )
+        raise ConfigError("rounds", problem, f"1..{most}, or a smaller strategy.gamma_max")
+
+
+def _validate_weights(config: Config) -> None:
+    largest = _MOST_WEIGHT // (config.strategy.gamma_max * config.customers)
+    if config.strategy.examples_cap > largest:
+        problem = f"{config.strategy.examples_cap} is too large for exact sums over {config.customers} customers"
+        raise ConfigError("strategy.examples_cap", problem, f"1..{largest}, or fewer customers or strategy.gamma_max")
+
+
+def _validate_bounds(config: Config) -> None:
+    for key, (low, high) in _BOUNDS.items():
+        section, _, leaf = key.partition(".")
+        part = getattr(config, section)
+        if part.name != "none" and not low <= getattr(part, leaf) <= high:
+            raise ConfigError(key, f"{getattr(part, leaf)} is out of range", f"{low:g} to {high:g}")
+
+
+def unused(config: Config, given: set[str]) -> Iterator[tuple[str, ConfigError]]:
+    """Yield the given keys that this configuration does not use."""
+    for key in sorted(given & _USED_BY.keys()):
+        chooser, users = _USED_BY[key]
+        section, _, leaf = chooser.partition(".")
+        chosen = getattr(getattr(config, section), leaf or "name")
+        if chosen not in users:
+            choices = (f"{chooser}={user}" for user in users)
+            yield key, ConfigError(key, f"is not used by {chooser}={chosen}", ["leave it out", *choices])
+    if "data.test_share" not in given:
+        return
+    from app.learning.datasets import has_test  # loads numpy
+
+    data = config.data
+    if has_test(data.name, data.path):
+        problem = f"is not used: data={data.name} brings its own test records"
+        yield "data.test_share", ConfigError("data.test_share", problem, "leave it out, or one file without a test.*")
+
+
+def _validate_data(data: DataConfig) -> None:
+    one_of("data.name", data.name, DATA_SETS)
+    one_of("data.partition", data.partition, PARTITIONS)
+    if data.alpha <= 0:
+        raise ConfigError("data.alpha", f"{data.alpha} is impossible", "a number above 0")
+    if not 0 < data.test_share < 1:
+        raise ConfigError("data.test_share", f"{data.test_share} is impossible", "a number between 0 and 1")
+    in_range("data.public", data.public, 1, 1_000_000)
+    if data.name == "folder" and not data.path:
+        raise ConfigError(
+            "data.path", "must be given with data=folder", "the folder with your train.* and test.* files"
+        )
+    if data.partition == "column" and data.name in ("plaid", "digits"):
+        raise ConfigError("data.partition", f"data={data.name} has no column of customers", "iid, dirichlet")
+    if data.partition == "column" and not data.column:
+        raise ConfigError("data.column", "must be given with data.partition=column", "the name of a column of the data")
+    for key in ("path", "label", "column"):
+        if getattr(data, key) is not None and data.name in ("plaid", "digits"):
+            raise ConfigError(f"data.{key}", f"is not used by data={data.name}", "null, or data=folder, or data=mnist")
+
+
+def _validate_model(model: ModelConfig) -> None:
+    one_of("model.name", model.name, MODELS)
+    one_of("model.head", model.head, HEADS)
+    in_range("model.bottleneck", model.bottleneck, 1, 4096)
+    if len(model.hidden) > 8:
+        raise ConfigError("model.hidden", f"{len(model.hidden)} layers are too many", "at most 8 widths")
+    for index, width in enumerate(model.hidden):
+        in_range(f"model.hidden[{index}]", width, 1, 65_536)
