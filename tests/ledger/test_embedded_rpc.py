@@ -164,8 +164,9 @@ def test_estimates_suffice_and_are_close(any_chain: Chain) -> None:
     for call, gas in calls:
         assert gas <= w3.eth.estimate_gas(call) <= gas * 1.01
     world.seal(1)
-    function = world.task._function(
-        "hashVerdict", (bytes(32), 1, bytes(32), bytes(32), bytes(32), [], [], STRANGER.address, bytes(32))
+    function = world.task._contract._function(
+        "hashVerdict",
+        (bytes(32), 1, bytes(32), bytes(32), bytes(32), 1, bytes(36), [], [], STRANGER.address, 0, bytes(32)),
     )
     estimate = function.estimate_gas({"from": STRANGER.address})
     function.call({"from": STRANGER.address, "gas": estimate})
@@ -176,7 +177,7 @@ def test_logs_by_address_topic_and_range(chain: Chain) -> None:
     for world in (one, two):
         world.seal(1)
     w3 = chain.w3
-    event = one.task._contract.events.RoundSealed()
+    event = one.task._contract._contract.events.RoundSealed()
     topic = w3.keccak(text="RoundSealed(uint256,bytes32,bytes32,uint64,bytes,uint256[])").to_0x_hex()
     head = w3.eth.block_number
     every = {"fromBlock": 0, "toBlock": "latest"}
