@@ -16,7 +16,7 @@ help:  ## show this list
 run: $(STAMP)  ## a whole task on real data: embedded chain, embedded store, no daemon
 	$(BIN)/python -m app $(ARGS)
 
-test: $(STAMP)  ## the test suite (ARGS="-m 'not flower'" to leave out what starts Ray)
+test: $(STAMP)  ## the test suite (ARGS="-m 'not flower and not long'" leaves out what starts Ray; ARGS="-m long" runs the long tests)
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(STAMP)  ## ruff, check and format
