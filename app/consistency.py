@@ -47,6 +47,7 @@ def validate(config: Config) -> Config:
         raise ConfigError("attack.count", problem, f"0..{config.customers}")
     if config.attack.name == "none" and config.attack.count:
         raise ConfigError("attack.count", "nobody attacks with attack=none", "0, or another attack")
+    _validate_terms(config)
     _validate_weights(config)
     _validate_points(config)
     _validate_bounds(config)
@@ -64,6 +65,26 @@ def warnings(config: Config) -> list[str]:
         told = f"customers={config.customers} is fewer than 3 f + 3 = {3 * f + 3}"
         lines.append(f"warning: {told}: {f} of them can void every round by sending nothing")
     return lines
+
+
+def _validate_terms(config: Config) -> None:
+    """Check that every leader that may be needed has its turn, and that a task which only expires fails."""
+    terms, faulty = config.terms, (config.miners.count - 1) // 3
+    last_turn = terms.leader_window * max(1, faulty)
+    if last_turn >= terms.finalise_window:
+        problem = (
+            f"{terms.leader_window} s for each of the leaders that may fail ({faulty} of miners.count="
+            f"{config.miners.count}) leave no turn before terms.finalise_window={terms.finalise_window} has passed"
+        )
+        allowed = f"0..{(terms.finalise_window - 1) // max(1, faulty)}, or a longer terms.finalise_window"
+        raise ConfigError("terms.leader_window", problem, allowed)
+    if terms.skips >= config.rounds:
+        problem = f"{terms.skips} are all of rounds={config.rounds}: a task in which nothing happens would complete"
+        raise ConfigError("terms.skips", problem, f"0..{config.rounds - 1}")
+    points = config.rounds * config.customers * config.strategy.gamma_max
+    if 0 < terms.reward_wei < points:
+        problem = f"{terms.reward} ether are less than one wei for each of the {points} points that can be earned"
+        raise ConfigError("terms.reward", problem, f"0, or {points / 10**18:g} ether and more")
 
 
 def _validate_points(config: Config) -> None:

@@ -14,6 +14,8 @@ from app.run_directory import check_name
 from app.typed import leaves
 
 MOST_ROUNDS, MOST_CUSTOMERS = 10_000, 10_000
+MOST_SECONDS = 2**32 - 1
+"""Of a window: the contract counts them in 32 bits."""
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
@@ -58,8 +60,6 @@ class StrategyConfig:
         An update weighs ``gamma * min(examples, examples_cap)``.
     fractional_bits : int
         The fixed-point grid's resolution: models and updates are multiples of ``2**-fractional_bits``.
-    reward : float
-        Ether that the manufacturer escrows for the customers; they earn it by reputation, round by round.
     """
 
     name: str
@@ -69,12 +69,6 @@ class StrategyConfig:
     gamma_max: int
     examples_cap: int
     fractional_bits: int
-    reward: float
-
-    @property
-    def reward_wei(self) -> int:
-        """The reward in wei, exactly as it is written."""
-        return int(Decimal(str(self.reward)) * 10**18)
 
     def __post_init__(self) -> None:
         one_of("strategy.name", self.name, ("hearth",))
@@ -84,8 +78,56 @@ class StrategyConfig:
         in_range("strategy.gamma_initial", self.gamma_initial, 0, self.gamma_max)
         in_range("strategy.examples_cap", self.examples_cap, 1, 2**32 - 1)
         in_range("strategy.fractional_bits", self.fractional_bits, 1, 24)
-        if not 0 <= self.reward <= 1e6:
-            raise ConfigError("strategy.reward", f"{self.reward} is out of range", "0 to 1000000 ether")
+
+
+@dataclass(frozen=True, slots=True)
+class TermsConfig:
+    """What the task's contract fixes besides the rules of `StrategyConfig`; see `app.ledger.task_records.TaskTerms`.
+
+    Attributes
+    ----------
+    name : str
+        ``simulation`` or ``deployment``: the file of conf/ that the values come from.
+    reward, deposit : float
+        Ether: what the manufacturer escrows for the customers, and what each member deposits.
+    submission_window, seal_window, leader_window, finalise_window : int
+        Seconds.
+    skips : int
+        Rounds that may expire before the task fails.
+    """
+
+    name: str
+    reward: float
+    deposit: float
+    submission_window: int
+    seal_window: int
+    leader_window: int
+    finalise_window: int
+    skips: int
+
+    @property
+    def reward_wei(self) -> int:
+        """The reward in wei, exactly as it is written."""
+        return _wei(self.reward)
+
+    @property
+    def deposit_wei(self) -> int:
+        """The deposit in wei, exactly as it is written."""
+        return _wei(self.deposit)
+
+    def __post_init__(self) -> None:
+        one_of("terms.name", self.name, ("simulation", "deployment"))
+        for key in ("reward", "deposit"):
+            if not 0 <= getattr(self, key) <= 1e6:
+                raise ConfigError(f"terms.{key}", f"{getattr(self, key)} is out of range", "0 to 1000000 ether")
+        in_range("terms.submission_window", self.submission_window, 0, MOST_SECONDS)
+        in_range("terms.seal_window", self.seal_window, 1, MOST_SECONDS)
+        in_range("terms.leader_window", self.leader_window, 0, MOST_SECONDS)
+        in_range("terms.finalise_window", self.finalise_window, 1, MOST_SECONDS)
+        in_range("terms.skips", self.skips, 0, MOST_ROUNDS)
+        if self.submission_window >= self.seal_window:
+            problem = f"{self.submission_window} s would last as long as terms.seal_window={self.seal_window}"
+            raise ConfigError("terms.submission_window", problem, f"0..{self.seal_window - 1}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +231,7 @@ class Config:
     train: TrainOptions
     privacy: PrivacyConfig
     strategy: StrategyConfig
+    terms: TermsConfig
     miners: MinersConfig
     attack: AttackConfig
     chain: ChainConfig
@@ -205,6 +248,10 @@ class Config:
 
 KEYS = leaves(Config)
 """Every dotted key that holds a value, with its type."""
+
+
+def _wei(ether: float) -> int:
+    return int(Decimal(str(ether)) * 10**18)
 
 
 def in_range(key: str, value: int | None, low: int, high: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,8 +17,9 @@ from app.learning.training import accuracy_and_loss, features
 from app.learning.views import manufacturer_view
 from app.learning.weights import get_vector, layout, save_frozen, set_vector
 from app.ledger.chain import Chain, embedded_chain, rpc_chain
+from app.ledger.deposits import Role
 from app.ledger.embedded import CHAIN_ID
-from app.ledger.funding import fund
+from app.ledger.funding import fund, needs
 from app.ledger.task_ledger import TaskLedger, TaskTerms
 from app.mining.committee import Committee
 from app.mining.miner import Miner
@@ -146,7 +148,7 @@ def publish(prepared: Prepared, directory: RunDirectory, stopwatch: Stopwatch) -
     secrets = [simulation_secret(config.seed, "vrf", index) for index in range(config.miners.count)]
     customers = [simulation_account(config.seed, "customer", index) for index in range(config.customers)]
     with stopwatch.part("chain"):
-        chain = _open_chain(config, directory, manufacturer, accounts)
+        chain = _open_chain(config, directory, manufacturer, accounts, customers)
         ledger = TaskLedger.publish(
             chain,
             manufacturer,
@@ -154,6 +156,10 @@ def publish(prepared: Prepared, directory: RunDirectory, stopwatch: Stopwatch) -
             [customer.address for customer in customers],
             [(account.address, public_key(secret)) for account, secret in zip(accounts, secrets, strict=True)],
         )
+        if config.terms.deposit_wei:
+            for role, members in ((Role.CUSTOMER, customers), (Role.MINER, accounts)):
+                for member in members:
+                    ledger.deposits.make(member, role, config.terms.deposit_wei)
     committee = Committee([Miner(account, secret, store) for account, secret in zip(accounts, secrets, strict=True)])
     return Task(prepared, policy, ledger, chain, store, committee, manufacturer)
 
@@ -194,17 +200,38 @@ def _terms(config: Config, policy: Policy) -> TaskTerms:
         f=config.strategy.f,
         gamma_initial=config.strategy.gamma_initial,
         gamma_max=config.strategy.gamma_max,
-        reward=config.strategy.reward_wei,
+        reward=config.terms.reward_wei,
+        deposit=config.terms.deposit_wei,
+        submission_window=config.terms.submission_window,
+        seal_window=config.terms.seal_window,
+        leader_window=config.terms.leader_window,
+        finalise_window=config.terms.finalise_window,
+        skips=config.terms.skips,
     )
 
 
 def _open_chain(
-    config: Config, directory: RunDirectory, manufacturer: LocalAccount, miners: list[LocalAccount]
+    config: Config,
+    directory: RunDirectory,
+    manufacturer: LocalAccount,
+    miners: Sequence[LocalAccount],
+    customers: Sequence[LocalAccount],
 ) -> Chain:
+    terms = config.terms
     if config.chain.name == "embedded":
-        funded = {str(sender.address): _FUNDS for sender in (manufacturer, *miners)}
+        senders = (manufacturer, *miners, *(customers if terms.deposit_wei else ()))
+        funded = {str(sender.address): _FUNDS + terms.deposit_wei + terms.reward_wei for sender in senders}
         chain_id = config.chain.chain_id or CHAIN_ID
         return embedded_chain(directory.chain_path, chain_id, funded=funded, journal=directory.journal_path)
     chain = rpc_chain(str(config.chain.url), config.chain.chain_id, journal=directory.journal_path)
-    fund(chain, manufacturer, miners, config.rounds, config.strategy.reward_wei)
+    needed = needs(
+        chain,
+        manufacturer.address,
+        [miner.address for miner in miners],
+        [customer.address for customer in customers],
+        rounds=config.rounds,
+        reward=terms.reward_wei,
+        deposit=terms.deposit_wei,
+    )
+    fund(chain, manufacturer, needed)
     return chain

@@ -17,6 +17,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from app.ledger.deposits import Role
 from app.ledger.task_ledger import FinaliseCall, TaskLedger
 from app.mining.committee import Committee, Decision
 from app.mining.round import SealedRound
@@ -157,6 +158,9 @@ class Hearth(Strategy):
         """
         collected = self._collect(server_round, list(replies))
         with self._clock.part("chain"):
+            self._refuse_without_deposit(collected)
+            if len(collected.replies) < len(self._customers):
+                self._ledger.await_submissions()
             receipts = self._with_submissions(server_round, collected)
         self._clock.seconds["train"] = self._clock.seconds.get("train", 0.0) + time.perf_counter() - self._train_started
         if not receipts:
@@ -229,6 +233,12 @@ class Hearth(Strategy):
         if reference(reply.update) != receipt.blob:
             raise ProtocolError("the update is not the one that the receipt binds")
         return reply
+
+    def _refuse_without_deposit(self, collected: _Collected) -> None:
+        """Leave out who has no deposit: a seal with one of them would be refused as a whole."""
+        for customer in self._ledger.deposits.missing(Role.CUSTOMER, collected.replies):
+            del collected.replies[customer]
+            collected.refused[customer] = "has no deposit"
 
     def _with_submissions(self, round_number: int, collected: _Collected) -> dict[str, SignedReceipt]:
         """Return the receipts to seal: of the replies, and of who went past this relayer to the chain.

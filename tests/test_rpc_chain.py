@@ -10,8 +10,8 @@ import pytest
 
 from app.config import compose
 from app.launch import launch
-from app.ledger.chain import Chain, embedded_chain
-from app.ledger.funding import fund
+from app.ledger.chain import Chain, embedded_chain, open_chain
+from app.ledger.funding import fund, needs, require
 from app.protocol.errors import LedgerError
 from app.protocol.keys import simulation_account
 from app.reporting.progress import SilentProgress
@@ -40,17 +40,35 @@ def test_without_a_lender_the_manufacturer_is_told_what_is_missing(chain: Chain)
     """The embedded chain manages no accounts, as a public node does not."""
     poor = simulation_account(5, "manufacturer")
     with pytest.raises(LedgerError, match=f"the manufacturer {poor.address} has 0 ether"):
-        fund(chain, poor, [], 2)
+        fund(chain, poor, needs(chain, poor.address, [], [], rounds=2))
 
 
 def test_miners_are_paid_for_by_the_manufacturer(chain: Chain, rich: Any) -> None:
-    miners = [simulation_account(5, "miner", index) for index in range(3)]
-    fund(chain, rich, miners, 2)
-    balances = [chain.balance(miner.address) for miner in miners]
-    fund(chain, rich, miners, 2)  # they have enough now
+    miners = [simulation_account(5, "miner", index).address for index in range(3)]
+    customers = [simulation_account(5, "customer", index).address for index in range(2)]
+    needed = needs(chain, rich.address, miners, customers, rounds=2, deposit=7)
+    fund(chain, rich, needed)
+    balances = [chain.balance(who) for who in (*miners, *customers)]
+    fund(chain, rich, needed)  # they have enough now
 
-    assert min(balances) == max(balances) > 0
-    assert [chain.balance(miner.address) for miner in miners] == balances
+    assert balances[0] == balances[2] > balances[3] == balances[4] > 7
+    assert [chain.balance(who) for who in (*miners, *customers)] == balances
+    require(chain, needed, {})
+
+
+def test_who_is_short_is_named_with_both_amounts(chain: Chain, rich: Any) -> None:
+    poor = simulation_account(5, "miner").address
+    needed = {rich.address: 1, poor: 10**18}
+    with pytest.raises(LedgerError, match=f"on chain 2020 miner {poor} has 0 of 1 ether$"):
+        require(chain, needed, {poor: "miner"})
+
+
+def test_every_member_of_a_run_deposits(tmp_path: Path) -> None:
+    result = run(tmp_path, "deposits", "terms=deployment", "terms.deposit=0.5", "terms.reward=3")
+    chain = open_chain(tmp_path / "deposits" / "chain.sqlite", readonly=True)
+    assert chain.balance(result["contract"]) == 3 * 10**18 + (5 + 4) * 10**18 // 2
+    assert result["gas"]["total"] > 9 * 40_000
+    chain.close()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -72,11 +73,12 @@ class Chain:
         journal: Path | None = None,
         waiting: Waiting | None = None,
         close: Callable[[], None] | None = None,
+        put_forward: Callable[[int], None] | None = None,
     ) -> None:
         # Nothing that a contract says may make this program call a third party (EIP-3668).
         w3.provider.global_ccip_read_enabled = False
         self.w3, self.where, self.journal = w3, where, journal
-        self._waiting, self._close = waiting or Waiting(), close
+        self._waiting, self._close, self._put_forward = waiting or Waiting(), close, put_forward
         self._senders: dict[str, Sender] = {}
         self._opening = threading.Lock()
         with self.guard("eth_chainId"):
@@ -91,6 +93,23 @@ class Chain:
         with self.guard("eth_getBlockByNumber"):
             block = self.w3.eth.get_block("latest")
         return int(block["number"]), bytes(block["hash"])
+
+    def wait_until(self, seconds: int) -> None:
+        """Return once the chain's next block will have the time ``seconds`` (since 1970) or a later one.
+
+        An embedded chain's clock is put forward instead. Elsewhere blocks have the time of day, to within a block.
+        """
+        if self._put_forward is not None:
+            self._put_forward(seconds)
+            return
+        while True:
+            with self.guard("eth_getBlockByNumber"):
+                reached = int(self.w3.eth.get_block("latest")["timestamp"])
+            left = seconds - reached
+            # A node that makes blocks on demand only has an old newest block: then the time of day decides.
+            if left <= 0 or time.time() >= seconds + 1:
+                return
+            time.sleep(min(max(seconds + 1 - time.time(), 0.1), 5.0))
 
     def send(
         self,
@@ -277,7 +296,8 @@ def rpc_chain(
 
 def _embedded(node: EmbeddedNode, journal: Path | None = None) -> Chain:
     w3, waiting = Web3(EmbeddedProvider(node)), Waiting(poll=0.001)  # it has a transaction in a block at once
-    return Chain(w3, str(node.path), journal=journal, waiting=waiting, close=node.close)
+    where, ahead = str(node.path), node.put_forward
+    return Chain(w3, where, journal=journal, waiting=waiting, close=node.close, put_forward=ahead)
 
 
 def _check_chain_id(where: str, found: int, expected: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import astuple
 
 from eth_account.signers.local import LocalAccount
@@ -10,7 +11,7 @@ from web3 import Web3
 
 from app.ledger.chain import Sent
 from app.ledger.task_contract import TaskContract
-from app.ledger.task_records import FinaliseCall
+from app.ledger.task_records import FinaliseCall, TaskTerms
 from app.protocol.receipt import SignedReceipt
 
 
@@ -26,10 +27,17 @@ class Deposits:
 
     def __init__(self, contract: TaskContract) -> None:
         self._contract = contract
+        self._wei: int | None = None
 
     def has(self, role: Role, member: str) -> bool:
         """Return whether a member's deposit is there."""
         return bool(self._contract.call("hasDeposit", role, Web3.to_checksum_address(member)))
+
+    def missing(self, role: Role, members: Iterable[str]) -> frozenset[str]:
+        """Return who of ``members`` cannot take part for want of a deposit; nobody in a task that asks for none."""
+        if self._wei is None:
+            self._wei = TaskTerms(*self._contract.call("terms")).deposit  # fixed for good
+        return frozenset(member for member in members if self._wei and not self.has(role, member))
 
     def make(self, account: LocalAccount, role: Role, wei: int) -> Sent:
         """Deposit the ``wei`` that the terms ask for."""

@@ -69,7 +69,7 @@ class EmbeddedNode:
         self.path, self.readonly = db.path, db.readonly
         self.chain_id = int(db.meta("chain_id") or 0)
         self.lock = threading.RLock()
-        self._db, self._clock = db, clock
+        self._db, self._clock, self._ahead = db, clock, 0.0
         self.evm = _chain_class(self.chain_id)(db)
 
     @classmethod
@@ -173,6 +173,14 @@ class EmbeddedNode:
         """
         return self.evm.get_vm(at_header=self._next_header(header)).state
 
+    def put_forward(self, to: int) -> None:
+        """Let the next block's time be ``to`` (seconds since 1970) or later: waiting on this chain takes no time.
+
+        Nobody but this process looks at its clock. Where it has passed ``to`` already, nothing changes.
+        """
+        with self.lock:
+            self._ahead = max(self._ahead, to - self._clock())
+
     def seal(self, transaction: SignedTransactionAPI) -> BlockHeaderAPI:
         """Execute a transaction in a block of its own, write the block, and return its header.
 
@@ -197,7 +205,7 @@ class EmbeddedNode:
     def _next_header(self, parent: BlockHeaderAPI) -> BlockHeaderAPI:
         # The one sealer of this chain could choose any randomness; one that follows from the parent is at least fixed.
         return self.evm.create_header_from_parent(parent, coinbase=_NOBODY).copy(
-            timestamp=max(parent.timestamp + 1, int(self._clock())), mix_hash=keccak(parent.hash)
+            timestamp=max(parent.timestamp + 1, int(self._clock() + self._ahead)), mix_hash=keccak(parent.hash)
         )
 
 

@@ -1,12 +1,13 @@
-"""Ether for the parties of a simulation that runs against a node.
+"""Ether for the parties of a run: what each must have before anything is sent, and who gives it in a simulation.
 
 On the embedded chain the genesis gives it to them. A development node (anvil, hardhat) manages accounts that have
-plenty; any other node's operator has to send some to the manufacturer, who then pays the miners' gas in advance.
+plenty; any other node's operator has to send some to the manufacturer, who then pays for the others in advance. Keys
+from key stores are real people's: nobody lends them anything, they are only told what is missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
@@ -18,40 +19,74 @@ GAS_OF_A_ROUND = 2_000_000
 """Above what sealing or finalising a round takes with a thousand customers."""
 GAS_OF_A_TASK = 10_000_000
 """Above what publishing a task with a hundred customers takes."""
+GAS_OF_A_DEPOSIT = 200_000
+"""Above what a deposit takes."""
 
 
-def fund(
-    chain: Chain, manufacturer: LocalAccount, miners: Sequence[LocalAccount], rounds: int, reward: int = 0
-) -> None:
-    """See to it that the manufacturer and the miners can pay their gas.
+def needs(
+    chain: Chain,
+    manufacturer: str,
+    miners: Sequence[str],
+    customers: Sequence[str],
+    *,
+    rounds: int,
+    reward: int = 0,
+    deposit: int = 0,
+) -> dict[str, int]:
+    """Return the wei that each party of a task must have, by address; none for customers that deposit nothing.
 
     Parameters
     ----------
     chain : Chain
-        A connection to a node.
-    manufacturer : LocalAccount
-        Pays for the task and for the miners.
-    miners : sequence of LocalAccount
+        Asked for the price of gas, which is taken with room for a base fee that doubles.
+    manufacturer : str
+        Publishes the task, seals its rounds and escrows the reward.
+    miners : sequence of str
         Each may have to finalise every round.
+    customers : sequence of str
+        Their receipts cost them nothing.
     rounds : int
         Rounds of the task.
-    reward : int
-        Wei that the manufacturer escrows.
+    reward, deposit : int
+        Wei, as in the task's terms.
+    """
+    with chain.guard("eth_getBlockByNumber"):
+        base = chain.w3.eth.get_block("latest").get("baseFeePerGas", 0)
+        price = 3 * int(base) + int(chain.w3.eth.max_priority_fee)
+    found = {manufacturer: (GAS_OF_A_TASK + rounds * GAS_OF_A_ROUND) * price + reward}
+    stake = deposit + GAS_OF_A_DEPOSIT * price if deposit else 0
+    shares = [*((who, rounds * GAS_OF_A_ROUND * price + stake) for who in miners), *((who, stake) for who in customers)]
+    for who, wei in shares:  # one address may have several parts
+        if wei:
+            found[who] = found.get(who, 0) + wei
+    return found
+
+
+def require(chain: Chain, needed: Mapping[str, int], names: Mapping[str, str]) -> None:
+    """Raise `LedgerError` naming everybody who has less than is ``needed``, by ``names``; nothing is sent."""
+    short = [
+        f"{names.get(who, 'account')} {who} has {_ether(has)} of {_ether(wei)} ether"
+        for who, wei in needed.items()
+        if (has := chain.balance(who)) < wei
+    ]
+    if short:
+        raise LedgerError(f"{chain.where}: on chain {chain.chain_id} {'; '.join(short)}")
+
+
+def fund(chain: Chain, manufacturer: LocalAccount, needed: Mapping[str, int]) -> None:
+    """Have the manufacturer of a simulation give the others what they lack; it borrows from the node itself.
 
     Raises
     ------
     LedgerError
         If the manufacturer has too little and the node has no account that could give it.
     """
-    with chain.guard("eth_getBlockByNumber"):
-        price = 3 * int(chain.w3.eth.get_block("latest").get("baseFeePerGas", 0)) + int(chain.w3.eth.max_priority_fee)
-    each = rounds * GAS_OF_A_ROUND * price
-    short = [miner for miner in miners if chain.balance(miner.address) < each]
-    needed = (GAS_OF_A_TASK + rounds * GAS_OF_A_ROUND) * price + len(short) * each + reward
-    if chain.balance(manufacturer.address) < needed:
-        _borrow(chain, manufacturer.address, needed)
-    for miner in short:
-        chain.transfer(manufacturer, miner.address, each)
+    others = {who: wei for who, wei in needed.items() if who != manufacturer.address and chain.balance(who) < wei}
+    total = needed[manufacturer.address] + sum(others.values())
+    if chain.balance(manufacturer.address) < total:
+        _borrow(chain, manufacturer.address, total)
+    for who, wei in others.items():
+        chain.transfer(manufacturer, who, wei)
 
 
 def _borrow(chain: Chain, address: str, wei: int) -> None:
@@ -65,8 +100,11 @@ def _borrow(chain: Chain, address: str, wei: int) -> None:
                 )
                 chain.w3.eth.wait_for_transaction_receipt(sent)
                 return
-    has = Web3.from_wei(chain.balance(address), "ether")
     raise LedgerError(
-        f"{chain.where}: the manufacturer {address} has {has} ether on chain {chain.chain_id} "
-        f"(needed: {Web3.from_wei(wei, 'ether')}; send it there, or use a development node)"
+        f"{chain.where}: the manufacturer {address} has {_ether(chain.balance(address))} ether on chain "
+        f"{chain.chain_id} (needed: {_ether(wei)}; send it there, or use a development node)"
     )
+
+
+def _ether(wei: int) -> str:
+    return str(Web3.from_wei(wei, "ether"))

@@ -54,6 +54,7 @@ class TaskLedger:
         self.chain, self.address = chain, self._contract.address
         self.rewards, self.deposits = Rewards(self._contract), Deposits(self._contract)
         self._call, self._send = self._contract.call, self._contract.send
+        self._terms: TaskTerms | None = None
         self._customers: tuple[str, ...] | None = None
         self._miners: tuple[tuple[str, bytes], ...] | None = None
         self._closed_at: dict[int, int] = {}  # block in which a round ended
@@ -153,7 +154,9 @@ class TaskLedger:
 
     def terms(self) -> TaskTerms:
         """Return what the manufacturer fixed."""
-        return TaskTerms(*self._call("terms"))
+        if self._terms is None:
+            self._terms = TaskTerms(*self._call("terms"))
+        return self._terms
 
     def manufacturer(self) -> str:
         """Return the address of the one who published the task."""
@@ -186,6 +189,12 @@ class TaskLedger:
     def submitted(self, round: int) -> tuple[int, ...]:
         """Return the indices of the customers that handed in an update of ``round`` themselves, ascending."""
         return indices(self._call("submitted", round))
+
+    def await_submissions(self) -> None:
+        """Wait until the submission window is over: until then a seal counts only if it holds every customer."""
+        window = self.terms().submission_window
+        if window:
+            self.chain.wait_until(self.state().since + window)
 
     def submissions(self, round: int) -> tuple[SignedReceipt, ...]:
         """Return the receipts that were handed in for the current ``round`` past the manufacturer, in their order.
@@ -277,7 +286,9 @@ class TaskLedger:
         return self._send(account, "submit", intent, "submit", astuple(receipt), signed.signature)
 
     def finalise(self, account: LocalAccount, call: FinaliseCall) -> Sent:
-        """Record the miners' verdict; by the leader that it names."""
+        """Record the miners' verdict; by the leader that it names, once the turn of its rank has come."""
+        if call.rank:
+            self.chain.wait_until(self.state().since + call.rank * self.terms().leader_window)
         arguments = (call.verdict(len(self.customers())), call.manifest, list(call.signatures))
         return self._send(account, "finalise", f"finalise {call.round}", "finalise", *arguments)
 

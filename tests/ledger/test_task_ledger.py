@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
-from task_world import ETHER, MANUFACTURER, STRANGER, World, account, blob, digest
+from task_world import ETHER, MANUFACTURER, STRANGER, World, account, blob, customers, digest, now
 
 from app.ledger.chain import Chain, open_chain
+from app.ledger.deposits import Role
 from app.ledger.task_ledger import Phase, TaskLedger
 from app.protocol.errors import ContractRevertedError, LedgerError, ProtocolError
 
@@ -130,3 +132,35 @@ def test_transfer(any_chain: Chain) -> None:
     sent = any_chain.transfer(MANUFACTURER, nobody, ETHER)
     assert any_chain.balance(nobody) == before + ETHER
     assert sent.gas == 21_000
+
+
+def test_waiting_on_an_embedded_chain_takes_no_time(chain: Chain) -> None:
+    """Left-out customers have their window, and the second leader its turn, and nobody sleeps."""
+    world = World(chain, submission_window=3600, leader_window=600)
+    with pytest.raises(ContractRevertedError, match="TooEarly"):
+        world.seal(1, range(6))
+    world.task.await_submissions()
+    world.seal(1, range(6))
+    call = world.call(1, range(6), leader=world.miners[1].address, rank=2)
+    before = now(chain)
+    world.task.finalise(world.miners[1], call)
+    assert now(chain) >= before + 1200
+    finalised = world.task.finalised(1)
+    assert finalised is not None
+    assert finalised.rank == 2
+
+
+def test_an_independent_node_is_waited_for(any_chain: Chain) -> None:
+    start = now(any_chain)
+    any_chain.wait_until(start - 1)
+    any_chain.wait_until(int(time.time()) + 1)
+    any_chain.transfer(MANUFACTURER, STRANGER.address, 1)
+    assert now(any_chain) > start
+
+
+def test_who_has_no_deposit_is_missing(chain: Chain) -> None:
+    assert World(chain).task.deposits.missing(Role.CUSTOMER, [customers(1)[0].address]) == frozenset()
+    deposits = World(chain, deposit=5).task.deposits
+    deposits.make(customers(1)[0], Role.CUSTOMER, 5)
+    addresses = [who.address for who in customers(3)]
+    assert deposits.missing(Role.CUSTOMER, addresses) == set(addresses[1:])
