@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from app.customer.attacks import ATTACKS
+from app.customer.attacks import COLLUDING, SCALED, SPYING
 from app.learning.config import DATA_SETS, HEADS, MODELS, PARTITIONS, DataConfig, ModelConfig
 from app.protocol.errors import ConfigError
 from app.settings import Config, in_range, one_of
@@ -15,7 +15,9 @@ _MOST_WEIGHT = (2**63 - 1) // (2 * 2**15 + 2)
 _USED_BY = {
     "data.alpha": ("data.partition", ("dirichlet",)),
     "data.column": ("data.partition", ("column",)),
-    "attack.scale": ("attack", tuple(ATTACKS)),
+    "attack.scale": ("attack", SCALED),
+    "attack.knowledge": ("attack", COLLUDING),
+    "attack.jitter": ("attack", COLLUDING),
     "engine.workers": ("engine", ("local",)),
     **{f"privacy.{leaf}": ("privacy", ("record",)) for leaf in ("epsilon", "delta", "budget", "clip", "randomness")},
 }
@@ -26,7 +28,7 @@ _BOUNDS = {
     "privacy.budget": (1e-6, 1e6),
     "privacy.delta": (1e-12, 1.0),
     "privacy.clip": (1e-6, 1e6),
-    "attack.scale": (1e-6, 1e6),
+    "attack.scale": (1e-6, 1e9),
 }
 
 
@@ -42,11 +44,7 @@ def validate(config: Config) -> Config:
     if config.strategy.f > most:
         problem = f"{config.strategy.f} hostile among {config.customers} customers cannot be withstood"
         raise ConfigError("strategy.f", problem, f"0..{most}, or customers={2 * config.strategy.f + 3} and more")
-    if config.attack.count > config.customers:
-        problem = f"{config.attack.count} is more than all {config.customers} customers"
-        raise ConfigError("attack.count", problem, f"0..{config.customers}")
-    if config.attack.name == "none" and config.attack.count:
-        raise ConfigError("attack.count", "nobody attacks with attack=none", "0, or another attack")
+    _validate_attack(config)
     _validate_terms(config)
     _validate_weights(config)
     _validate_points(config)
@@ -85,6 +83,17 @@ def _validate_terms(config: Config) -> None:
     if 0 < terms.reward_wei < points:
         problem = f"{terms.reward} ether are less than one wei for each of the {points} points that can be earned"
         raise ConfigError("terms.reward", problem, f"0, or {points / 10**18:g} ether and more")
+
+
+def _validate_attack(config: Config) -> None:
+    if config.attack.count > config.customers:
+        problem = f"{config.attack.count} is more than all {config.customers} customers"
+        raise ConfigError("attack.count", problem, f"0..{config.customers}")
+    if config.attack.name == "none" and config.attack.count:
+        raise ConfigError("attack.count", "nobody attacks with attack=none", "0, or another attack")
+    if config.attack.name in SPYING and config.privacy.randomness == "system" and config.privacy.name != "none":
+        problem = f"attack={config.attack.name} recomputes other customers' updates, noise and all"
+        raise ConfigError("privacy.randomness", problem, "seeded-insecure, or another attack")
 
 
 def _validate_points(config: Config) -> None:

@@ -141,6 +141,10 @@ class Customer:
         """Put a change of the model on the grid, pack it and sign a receipt for it; see `participate`."""
         integers, saturated = learnt.policy.grid.encode(learnt.delta, UPDATE_DTYPE)
         update = pack(integers, learnt.policy.layout, UPDATE_DTYPE)
+        return self.vouch(announcement, update, learnt.loss, saturated)
+
+    def vouch(self, announcement: Announcement, update: bytes, loss: float, saturated: int) -> Contribution:
+        """Sign a receipt for the bytes of an update; see `participate`."""
         blob, spent = reference(update), self._phone.spent()
         epsilon, delta = privacy_units(spent.epsilon, spent.delta)
         receipt = Receipt(
@@ -158,7 +162,7 @@ class Customer:
             releases=spent.releases,
         )
         signed = self._phone.sign(receipt, announcement.domain)
-        return Contribution(update, signed, self._phone.examples, learnt.loss, saturated)
+        return Contribution(update, signed, self._phone.examples, loss, saturated)
 
 
 def training_seed(seed: int, round_number: int, customer: int) -> int:

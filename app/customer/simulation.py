@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from app.customer.attacks import AttackConfig, Participant, adversary
+from app.customer.attacks.crew import Simulation
 from app.customer.customer import Customer
 from app.customer.mec import Mec
 from app.customer.phone import LEDGER, Phone
@@ -23,6 +25,7 @@ from app.protocol.policy import Policy
 
 if TYPE_CHECKING:
     from app.learning.config import DataConfig, ModelConfig
+    from app.learning.data import Dataset
     from app.learning.models import SplitModel
 
 _building = Lock()
@@ -62,10 +65,10 @@ def simulated_customer(
     task, attack = TaskConfig.of(policy, data_path), section(policy, "attack", AttackConfig)
     if not 0 <= index < task.customers:
         raise ProtocolError(f"the task has the customers 0 to {task.customers - 1}, not {index}")
-    own = home / f"{index:05d}"
-    model = partial(split_model, data_path=data_path)
-    customer = Customer(_phone(task, index, own / "phone"), Mec(own / "mec"), index, model)
-    return adversary(customer, attack) if attack.hostile(index, task.customers) else customer
+    make = partial(_customer, task, data_path)
+    if attack.hostile(index, task.customers):
+        return adversary(Simulation(make, task.customers, task.seed, home), attack, index)
+    return make(index, home)
 
 
 def refuse_in_deployment(deployment: bool) -> None:
@@ -95,14 +98,30 @@ def _split_model(
     return split
 
 
-def _phone(task: TaskConfig, index: int, home: Path) -> Phone:
+def _customer(
+    task: TaskConfig,
+    data_path: str | None,
+    index: int,
+    home: Path,
+    spoil: Callable[[Dataset], Dataset] | None = None,
+    phone: Callable[..., Phone] | None = None,
+) -> Customer:
+    """Return an honest customer; ``spoil`` and ``phone`` are an adversary's, see `Simulation`."""
+    own = home / f"{index:05d}"
+    model = partial(split_model, data_path=data_path)
+    return Customer(_phone(task, index, own / "phone", spoil, phone or Phone), Mec(own / "mec"), index, model)
+
+
+def _phone(
+    task: TaskConfig, index: int, home: Path, spoil: Callable[[Dataset], Dataset] | None, make: Callable[..., Phone]
+) -> Phone:
     from app.learning.views import customer_view
 
     with _building:
         data = customer_view(task.data, task.customers, index, task.seed)
     account = simulation_account(task.seed, "customer", index)
-    return Phone(
-        data,
+    return make(
+        spoil(data) if spoil else data,
         mechanism_of(task.privacy, _source(task.privacy, task.seed, index)),
         _accountant(task.privacy, account.address, home),
         account,

@@ -24,7 +24,7 @@ from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
 from app.protocol.keys import simulation_account
 from app.protocol.receipt import UNBOUNDED, SignedReceipt
 from app.protocol.tensors import pack, unpack
-from tests.customer.world import CUSTOMERS, DATA, DOMAIN, NONE, RECORD, ROUNDS, SEED, World, reference, world
+from tests.customer.world import ATTACK, CUSTOMERS, DATA, DOMAIN, NONE, RECORD, ROUNDS, SEED, World, reference, world
 
 
 def take_part(of: World, index: int, home: Path, round_number: int = 1) -> Contribution:
@@ -194,8 +194,8 @@ def test_an_update_beyond_the_grid_saturates_and_is_counted(tmp_path: Path) -> N
         {"train": None},
         {"model": 7},
         {"privacy": {"name": "record"}},
-        {"attack": {"name": "none", "count": 0, "scale": "1"}},
-        {"attack": {"name": "unheard of", "count": 0, "scale": 1.0}},
+        {"attack": ATTACK | {"scale": "1"}},
+        {"attack": ATTACK | {"name": "unheard of"}},
     ],
 )
 def test_a_policy_without_a_tasks_configuration_is_refused(tmp_path: Path, change: dict[str, object]) -> None:

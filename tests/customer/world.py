@@ -28,7 +28,7 @@ DOMAIN = Domain(31337, "0x00000000000000000000000000000000000000C0")
 RECORD = PrivacyConfig("record", "gaussian", 8.0, 1e-5, 8.0, 1.0, "seeded-insecure")
 NONE = PrivacyConfig("none", "none", 8.0, 1e-5, 8.0, 1.0, "seeded-insecure")
 DATA = DataConfig(name="digits")
-ATTACK = {"name": "none", "count": 0, "scale": 1.0}
+ATTACK = {"name": "none", "count": 0, "scale": 1.0, "knowledge": "omniscient", "jitter": 0.0}
 
 
 @dataclass(frozen=True)
