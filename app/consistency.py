@@ -108,7 +108,9 @@ def _validate_points(config: Config) -> None:
 
 
 def _validate_weights(config: Config) -> None:
-    largest = _MOST_WEIGHT // (config.strategy.gamma_max * config.customers)
+    # With nnm_krum an update may be in as many mixtures as there are customers.
+    shares = config.customers if config.strategy.aggregator == "nnm_krum" else 1
+    largest = _MOST_WEIGHT // (config.strategy.gamma_max * config.customers * shares)
     if config.strategy.examples_cap > largest:
         problem = f"{config.strategy.examples_cap} is too large for exact sums over {config.customers} customers"
         raise ConfigError("strategy.examples_cap", problem, f"1..{largest}, or fewer customers or strategy.gamma_max")

@@ -16,6 +16,8 @@ from app.typed import leaves
 MOST_ROUNDS, MOST_CUSTOMERS = 10_000, 10_000
 MOST_SECONDS = 2**32 - 1
 """Of a window: the contract counts them in 32 bits."""
+AGGREGATORS = ("fedavg", "median", "multi_krum", "nnm_krum", "trimmed_mean")
+"""The rules of `strategies.aggregation`, named here so that reading a configuration loads no numerical library."""
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
@@ -52,6 +54,8 @@ class StrategyConfig:
         ``hearth``.
     f : int
         How many hostile customers the aggregation withstands; it takes at least ``2 f + 3`` customers.
+    aggregator : str
+        Which rule makes one update of a round's updates, see `strategies.aggregation`.
     evaluation : str
         Which rule gives an update its L: ``outlier`` or ``paper``.
     gamma_initial, gamma_max : int
@@ -64,6 +68,7 @@ class StrategyConfig:
 
     name: str
     f: int
+    aggregator: str
     evaluation: str
     gamma_initial: int
     gamma_max: int
@@ -73,6 +78,7 @@ class StrategyConfig:
     def __post_init__(self) -> None:
         one_of("strategy.name", self.name, ("hearth",))
         in_range("strategy.f", self.f, 0, (MOST_CUSTOMERS - 3) // 2)
+        one_of("strategy.aggregator", self.aggregator, AGGREGATORS)
         one_of("strategy.evaluation", self.evaluation, ("outlier", "paper"))
         in_range("strategy.gamma_max", self.gamma_max, 1, 255)
         in_range("strategy.gamma_initial", self.gamma_initial, 0, self.gamma_max)

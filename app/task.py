@@ -170,6 +170,7 @@ def _publish_policy(prepared: Prepared, store: BlobStore) -> Policy:
     policy = Policy(
         rounds=config.rounds,
         f=config.strategy.f,
+        aggregator=config.strategy.aggregator,
         evaluation=config.strategy.evaluation,
         gamma_initial=config.strategy.gamma_initial,
         gamma_max=config.strategy.gamma_max,

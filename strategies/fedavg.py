@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from app.protocol.errors import ProtocolError
-from app.protocol.fixed_point import UPDATE_DTYPE, divide_rounded
-from strategies.multi_krum import Update, check_updates
+from app.protocol.fixed_point import divide_rounded
+from strategies.exact import Update, check_updates
 
 _BLOCK = 2**15  # columns summed at a time, so that the running sum stays in the cache
-_PEAK = -int(np.iinfo(UPDATE_DTYPE).min)
 
 
 def weight(gamma: int, examples: int, cap: int) -> int:
@@ -32,19 +31,15 @@ def weight(gamma: int, examples: int, cap: int) -> int:
     return gamma * min(examples, cap)
 
 
-def reputation_weighted_mean(
-    updates: Sequence[Update], gammas: Sequence[int], examples: Sequence[int], cap: int
-) -> npt.NDArray[np.int64]:
+def weighted_mean(updates: Sequence[Update], weights: Sequence[int]) -> npt.NDArray[np.int64]:
     """Return the weighted mean of the updates, each entry rounded once (`divide_rounded`).
 
     Parameters
     ----------
     updates : sequence of numpy.ndarray
-        At least one; integer vectors of one shape ``(d,)``, entries within int16.
-    gammas, examples : sequence of int
-        Reputation and claimed examples of each update's customer.
-    cap : int
-        The largest number of examples that counts.
+        At least one; integer vectors of one shape ``(d,)``.
+    weights : sequence of int
+        What each update weighs (`weight`), from 0.
 
     Returns
     -------
@@ -56,13 +51,10 @@ def reputation_weighted_mean(
     ProtocolError
         If the vectors do not fit together, or the weights are so large that a sum might exceed 63 bits.
     """
-    dimension = check_updates(updates)
-    weights = [weight(gamma, claim, cap) for gamma, claim in zip(gammas, examples, strict=True)]
-    total = sum(weights)
+    dimension, peak = check_updates(updates)
+    total = checked_total(weights, peak)
     if total == 0:
         return np.zeros(dimension, dtype=np.int64)
-    if (2 * _PEAK + 2) * total >= 2**63:  # bounds 2 |sum| + total, and 2 total, in `divide_rounded`
-        raise ProtocolError(f"weights that sum to {total} are too large for exact 64-bit sums")
     mean = np.empty(dimension, dtype=np.int64)
     for start in range(0, dimension, _BLOCK):
         part = np.zeros(min(_BLOCK, dimension - start), dtype=np.int64)
@@ -70,3 +62,11 @@ def reputation_weighted_mean(
             part += np.multiply(update[start : start + _BLOCK], scale, dtype=np.int64)
         mean[start : start + _BLOCK] = divide_rounded(part, total)
     return mean
+
+
+def checked_total(weights: Sequence[int], peak: int) -> int:
+    """Return the sum of the weights; raise `ProtocolError` unless sums of entries up to ``peak`` times them fit."""
+    total = sum(weights)
+    if min(weights, default=0) < 0 or (2 * peak + 2) * total >= 2**63:  # bounds 2 |sum| + total in `divide_rounded`
+        raise ProtocolError(f"weights that sum to {total} are too large for exact 64-bit sums, or one is negative")
+    return total

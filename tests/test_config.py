@@ -25,9 +25,11 @@ from app.config import (
 from app.consistency import _MOST_WEIGHT, warnings
 from app.overrides import CONF, MOST_JOBS, expand, groups
 from app.protocol.errors import ConfigError, ProtocolError
+from app.settings import AGGREGATORS as OFFERED
 from app.settings import KEYS, TrainOptions
 from app.typed import build, convert, describe
-from strategies.fedavg import reputation_weighted_mean
+from strategies.aggregation import AGGREGATORS
+from strategies.fedavg import weighted_mean
 
 CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
 DEFAULT = compose()
@@ -112,6 +114,7 @@ MISTAKES = [
     (["strategy.f=4"], "strategy.f", "0..3"),
     (["strategy.f=-1"], "strategy.f", "0..4998"),
     (["strategy.evaluation=both"], "strategy.evaluation", "outlier, paper"),
+    (["strategy.aggregator=krum"], "strategy.aggregator", "fedavg, median, multi_krum, nnm_krum, trimmed_mean"),
     (["strategy.gamma_initial=11"], "strategy.gamma_initial", "0..10"),
     (["strategy.gamma_max=256"], "strategy.gamma_max", "1..255"),
     (["strategy.fractional_bits=25"], "strategy.fractional_bits", "1..24"),
@@ -225,9 +228,20 @@ def test_a_password_is_refused_and_never_shown(overrides: list[str]) -> None:
 def test_the_largest_weights_are_what_the_exact_sums_take() -> None:
     """The bound of the configuration and that of the aggregation are one."""
     update = [np.zeros(1, np.int16)]
-    reputation_weighted_mean(update, [1], [_MOST_WEIGHT], _MOST_WEIGHT)
+    weighted_mean(update, [_MOST_WEIGHT])
     with pytest.raises(ProtocolError, match="too large"):
-        reputation_weighted_mean(update, [1], [_MOST_WEIGHT + 1], _MOST_WEIGHT + 1)
+        weighted_mean(update, [_MOST_WEIGHT + 1])
+
+
+def test_mixtures_count_in_the_weights() -> None:
+    given = ["strategy.gamma_max=255", "customers=1000", "strategy.examples_cap=10000000"]
+    compose(given)
+    with pytest.raises(ConfigError, match=r"strategy\.examples_cap"):
+        compose([*given, "strategy.aggregator=nnm_krum"])
+
+
+def test_the_configuration_offers_exactly_the_rules_that_there_are() -> None:
+    assert sorted(AGGREGATORS) == list(OFFERED)
 
 
 def test_in_a_sweep_a_key_must_be_used_by_one_job_at_least() -> None:

@@ -20,9 +20,10 @@ from app.protocol.errors import ProtocolError, RoundError
 from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE, apply_update
 from app.protocol.record import CustomerEntry, Evaluation, Mark, Reason
 from app.protocol.tensors import pack, unpack
+from strategies.aggregation import aggregator, combine, judge, least_valid
 from strategies.evaluation import evaluation_rule
-from strategies.fedavg import reputation_weighted_mean, weight
-from strategies.multi_krum import Update, krum_scores, select
+from strategies.exact import Update
+from strategies.fedavg import weight
 from strategies.reputation import threshold
 
 _ENDS = (np.iinfo(UPDATE_DTYPE).min, np.iinfo(UPDATE_DTYPE).max)
@@ -50,10 +51,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Judgement:
-    """Multi-Krum's word on the valid updates, by customer index; nothing at all in a void round."""
+    """The aggregation rule's word on the valid updates, by customer index; nothing at all in a void round."""
 
     scores: dict[int, int]
-    selected: frozenset[int]
+    shares: dict[int, int]
     low: frozenset[int]
 
 
@@ -61,15 +62,15 @@ def evaluate(sealed: SealedRound, store: BlobReader) -> Outcome:
     """Screen, score, evaluate and aggregate a sealed round.
 
     Isolated customers (reputation below the threshold) are scored like all others and never aggregated. With fewer
-    than 2f + 3 valid updates Multi-Krum promises nothing: the round is void, the model stays, and valid updates get
-    H. Where nothing that was selected has a weight, the model stays too.
+    than 2f + 3 valid updates nothing can be promised: the round is void, the model stays, and valid updates get H.
+    Where what has a weight is not enough for the task's rule, the model stays too.
 
     Raises
     ------
     RoundError
         If the seal is void, or the manifest or the model cannot be had.
     ConfigError
-        If the policy names an unknown evaluation rule.
+        If the policy names an unknown aggregation or evaluation rule.
     StoreError
         If the store cannot be reached for now, or failed: an error of the attempt, never of a customer.
     """
@@ -77,21 +78,21 @@ def evaluate(sealed: SealedRound, store: BlobReader) -> Outcome:
     manifest = sealed_manifest(sealed, metered)
     model = _model(sealed, metered)
     screened = screen(sealed, manifest, metered)
-    valid = [item for item in screened if item.update is not None]
     h = threshold([sealed.reputation[index] for index in sealed.participants])
-    judgement = _judge(sealed, valid)
-    chosen = [item for item in valid if item.index in judgement.selected and sealed.reputation[item.index] >= h]
+    judgement = _judge(sealed, [item for item in screened if item.update is not None])
+    entries = tuple(_entry(sealed, item, h, judgement) for item in screened)
     evaluation = Evaluation(
         task=sealed.policy.digest,
         round=sealed.round,
         threshold=h,
         f=sealed.policy.f,
         rule=sealed.policy.evaluation,
-        void=not judgement.selected,
+        aggregator=sealed.policy.aggregator,
+        void=not judgement.shares,
         model=sealed.model,
-        customers=tuple(_entry(sealed, item, h, judgement) for item in screened),
+        customers=entries,
     )
-    blob = pack(_aggregate(sealed, model, chosen), sealed.policy.layout, MODEL_DTYPE)
+    blob = pack(_aggregate(sealed, model, screened, entries), sealed.policy.layout, MODEL_DTYPE)
     return Outcome(evaluation, blob, metered.seconds, time.perf_counter() - start - metered.seconds)
 
 
@@ -103,21 +104,23 @@ def _model(sealed: SealedRound, store: BlobReader) -> npt.NDArray[np.int64]:
 
 
 def _judge(sealed: SealedRound, valid: Sequence[Screened]) -> _Judgement:
-    f, rule = sealed.policy.f, evaluation_rule(sealed.policy.evaluation)
-    if len(valid) < 2 * f + 3:
-        return _Judgement({}, frozenset(), frozenset())
-    scores = krum_scores(_updates(valid), f)
-    selected = select(scores, [item.signed.receipt.update for item in valid], f)
-    low = rule(scores, selected, f)
+    policy = sealed.policy
+    rule, evaluation = aggregator(policy.aggregator), evaluation_rule(policy.evaluation)
+    if len(valid) < least_valid(policy.f):
+        return _Judgement({}, {}, frozenset())
+    opinion = judge(_updates(valid), [item.signed.receipt.update for item in valid], policy.f, rule)
+    low = evaluation(opinion.scores, opinion.kept, policy.f)
     index = [item.index for item in valid]
     return _Judgement(
-        dict(zip(index, scores, strict=True)), frozenset(index[i] for i in selected), frozenset(index[i] for i in low)
+        dict(zip(index, opinion.scores, strict=True)),
+        dict(zip(index, opinion.shares, strict=True)),
+        frozenset(index[position] for position in low),
     )
 
 
 def _entry(sealed: SealedRound, item: Screened, h: int, judgement: _Judgement) -> CustomerEntry:
     gamma, examples = sealed.reputation[item.index], item.signed.receipt.examples
-    selected, isolated = item.index in judgement.selected, gamma < h
+    share, isolated = judgement.shares.get(item.index, 0), gamma < h
     reason = Reason.DISSIMILAR if item.index in judgement.low else item.reason
     return CustomerEntry(
         customer=item.signed.customer,
@@ -126,20 +129,25 @@ def _entry(sealed: SealedRound, item: Screened, h: int, judgement: _Judgement) -
         mark=Mark.H if reason is Reason.ACCEPTED else Mark.L,
         reason=reason,
         score=judgement.scores.get(item.index),
-        selected=selected,
+        selected=share > 0,
         isolated=isolated,
-        weight=weight(gamma, examples, sealed.policy.examples_cap) if selected and not isolated else 0,
+        weight=0 if isolated else share * weight(gamma, examples, sealed.policy.examples_cap),
         saturated=None if item.update is None else int(np.isin(item.update, _ENDS).sum()),
     )
 
 
-def _aggregate(sealed: SealedRound, model: npt.NDArray[np.int64], chosen: Sequence[Screened]) -> npt.NDArray[np.int64]:
-    """Return the model after the chosen updates; the same model if there are none."""
-    if not chosen:
-        return model
-    gammas = [sealed.reputation[item.index] for item in chosen]
-    examples = [item.signed.receipt.examples for item in chosen]
-    return apply_update(model, reputation_weighted_mean(_updates(chosen), gammas, examples, sealed.policy.examples_cap))
+def _aggregate(
+    sealed: SealedRound,
+    model: npt.NDArray[np.int64],
+    screened: Sequence[Screened],
+    entries: Sequence[CustomerEntry],
+) -> npt.NDArray[np.int64]:
+    """Return the model after the round: the same one where too little has a weight for the task's rule."""
+    weighed = [(item.update, entry.weight) for item, entry in zip(screened, entries, strict=True) if entry.weight]
+    updates = [update for update, _ in weighed if update is not None]
+    weights = [weight for _, weight in weighed]
+    step = combine(updates, weights, sealed.policy.f, aggregator(sealed.policy.aggregator))
+    return model if step is None else apply_update(model, step)
 
 
 def _updates(items: Sequence[Screened]) -> list[Update]:

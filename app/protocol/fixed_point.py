@@ -68,7 +68,7 @@ class Grid:
         return (integers.astype(np.float64) * 2.0**-self.fractional_bits).astype(np.float32)
 
 
-def divide_rounded(numerator: npt.NDArray[np.int64], denominator: int) -> npt.NDArray[np.int64]:
+def divide_rounded(numerator: npt.NDArray[np.int64], denominator: int | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Divide integers and round to the nearest, halves upwards: ``floor((2 a + b) / (2 b))``.
 
     The one division of the protocol. Python's and NumPy's ``//`` both round to minus infinity, so it is the same on
@@ -78,13 +78,14 @@ def divide_rounded(numerator: npt.NDArray[np.int64], denominator: int) -> npt.ND
     ----------
     numerator : numpy.ndarray of int64
         Entries a with ``|2 a + b| < 2**63``.
-    denominator : int
-        b, positive.
+    denominator : int or numpy.ndarray of int64
+        b, positive; one for all entries, or one for each.
     """
-    if denominator <= 0:
-        raise ProtocolError(f"the denominator must be positive, not {denominator}")
+    least, most = int(np.min(denominator, initial=2**62)), int(np.max(denominator, initial=1))
+    if least <= 0:
+        raise ProtocolError(f"the denominator must be positive, not {least}")
     bound = max(int(numerator.max(initial=0)), -int(numerator.min(initial=0)))  # Python integers: they do not overflow
-    if 2 * bound + denominator >= 2**63 or 2 * denominator >= 2**63:
+    if 2 * bound + most >= 2**63 or 2 * most >= 2**63:
         raise ProtocolError("the sum of the weighted updates does not fit 63 bits")
     return np.asarray((2 * numerator + denominator) // (2 * denominator), dtype=np.int64)
 

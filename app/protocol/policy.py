@@ -11,7 +11,8 @@ from app.protocol.fixed_point import Grid
 from app.protocol.tensors import Layout, layout_from_json, layout_to_json
 
 _INTEGERS = ("rounds", "f", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits")
-_MEMBERS = {*_INTEGERS, "evaluation", "layout", "model", "frozen", "config"}
+_TEXTS = ("aggregator", "evaluation")
+_MEMBERS = {*_INTEGERS, *_TEXTS, "layout", "model", "frozen", "config"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Policy:
         How many rounds the task has.
     f : int
         How many hostile customers the aggregation withstands.
+    aggregator : str
+        Which rule makes one update of a round's updates: a name of `strategies.aggregation`.
     evaluation : str
         Which rule gives L: ``outlier`` or ``paper``.
     gamma_initial, gamma_max : int
@@ -42,6 +45,7 @@ class Policy:
 
     rounds: int
     f: int
+    aggregator: str
     evaluation: str
     gamma_initial: int
     gamma_max: int
@@ -72,7 +76,7 @@ class Policy:
     def to_bytes(self) -> bytes:
         """Return the canonical JSON text."""
         return canonical_json(
-            {name: getattr(self, name) for name in (*_INTEGERS, "evaluation", "config")}
+            {name: getattr(self, name) for name in (*_INTEGERS, *_TEXTS, "config")}
             | {"layout": layout_to_json(self.layout), "model": self.model.to_json(), "frozen": self.frozen.to_json()}
         )
 
@@ -84,10 +88,10 @@ class Policy:
             raise ProtocolError("a policy has exactly these members: " + ", ".join(sorted(_MEMBERS)))
         if any(type(value[name]) is not int for name in _INTEGERS):
             raise ProtocolError("these members of a policy are integers: " + ", ".join(_INTEGERS))
-        if not isinstance(value["evaluation"], str) or not isinstance(value["config"], dict):
-            raise ProtocolError("a policy's evaluation must be text, its config an object")
+        if not all(isinstance(value[name], str) for name in _TEXTS) or not isinstance(value["config"], dict):
+            raise ProtocolError(f"a policy's {' and '.join(_TEXTS)} must be text, its config an object")
         policy = cls(
-            **{name: value[name] for name in (*_INTEGERS, "evaluation", "config")},
+            **{name: value[name] for name in (*_INTEGERS, *_TEXTS, "config")},
             layout=layout_from_json(value["layout"]),
             model=BlobRef.from_json(value["model"]),
             frozen=BlobRef.from_json(value["frozen"]),

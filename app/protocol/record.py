@@ -67,9 +67,10 @@ class CustomerEntry:
     reason : Reason
         Why.
     score : int or None
-        Krum score in squared grid steps; None where the update is not valid, or the round is void.
+        Krum score in squared grid steps, under every aggregation rule; None where the update is not valid, or the round
+        is void.
     selected : bool
-        Whether Multi-Krum kept the update.
+        Whether the task's aggregation rule took the update.
     isolated : bool
         Whether gamma is below the round's threshold: neither aggregated nor paid.
     weight : int
@@ -119,6 +120,8 @@ class Evaluation:
         How many hostile updates the round was to withstand.
     rule : str
         Which evaluation rule gave the marks.
+    aggregator : str
+        Which rule made the new model of the updates.
     void : bool
         Whether too few valid updates were left for f, so that the model stays as it was.
     model : BlobRef
@@ -132,6 +135,7 @@ class Evaluation:
     threshold: int
     f: int
     rule: str
+    aggregator: str
     void: bool
     model: BlobRef
     customers: tuple[CustomerEntry, ...]
@@ -153,7 +157,7 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
-        plain = {name: getattr(self, name) for name in ("round", "threshold", "f", "rule", "void")}
+        plain = {name: getattr(self, name) for name in ("round", "threshold", "f", "rule", "aggregator", "void")}
         customers = [entry.to_json() for entry in self.customers]
         return plain | {"task": hex32(self.task), "model": self.model.to_json(), "customers": customers}
 
@@ -291,6 +295,7 @@ _EVALUATION: Shape = {
     "threshold": _count,
     "f": _count,
     "rule": _text,
+    "aggregator": _text,
     "void": _flag,
     "model": _json_object,
     "customers": _list,

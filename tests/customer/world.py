@@ -69,6 +69,7 @@ def world(privacy: PrivacyConfig = RECORD, head: str = "auto") -> World:
     policy = Policy(
         rounds=ROUNDS,
         f=1,
+        aggregator="multi_krum",
         evaluation="outlier",
         gamma_initial=5,
         gamma_max=10,

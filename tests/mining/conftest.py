@@ -91,6 +91,7 @@ class World:
         settings = {
             "rounds": 10,
             "f": 2,
+            "aggregator": "multi_krum",
             "evaluation": "outlier",
             "gamma_initial": 5,
             "gamma_max": 10,

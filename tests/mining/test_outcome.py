@@ -11,6 +11,7 @@ from app.protocol.errors import ConfigError
 from app.protocol.fixed_point import MODEL_DTYPE
 from app.protocol.record import Mark, Reason
 from app.protocol.tensors import unpack
+from strategies.aggregation import AGGREGATORS
 
 LAYOUT = (("head.weight", (8, 12)), ("head.bias", (12,)))
 
@@ -169,10 +170,37 @@ def test_the_model_saturates(make_world) -> None:
     assert set(_vector(evaluate(world.seal(updates), world.store).model)) == {2**31 - 1}
 
 
-def test_an_unknown_rule_is_refused(make_world) -> None:
-    world = make_world(evaluation="krum")
-    with pytest.raises(ConfigError, match=r"strategy\.evaluation"):
+@pytest.mark.parametrize("key", ["evaluation", "aggregator"])
+def test_an_unknown_rule_is_refused(make_world, key: str) -> None:
+    world = make_world(**{key: "krum"})
+    with pytest.raises(ConfigError, match=rf"strategy\.{key}"):
         evaluate(world.seal(), world.store)
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_every_rule_makes_its_model_and_says_its_name(make_world, name: str) -> None:
+    """Customer 4 flips the sign of its update: only averaging lets it in, and every rule marks it L."""
+    world = make_world(aggregator=name)
+    updates = {i: world.update(i, -3 if i == 4 else 1) for i in range(10)}
+    outcome = evaluate(world.seal(updates, reputation=(1, *(5,) * 9)), world.store)
+    entries = {entry.index: entry for entry in outcome.evaluation.customers}
+    assert outcome.evaluation.aggregator == name
+    assert {i for i, entry in entries.items() if entry.mark is Mark.L} == {4}
+    assert entries[0].isolated
+    assert entries[0].weight == 0
+    assert (entries[4].weight == 0) is (name in ("multi_krum", "nnm_krum"))
+    honest = np.stack([updates[i] for i in range(1, 10) if i != 4])
+    step = np.array(_vector(outcome.model)) - world.model_vector
+    within = (step >= honest.min(axis=0)) & (step <= honest.max(axis=0))
+    assert within.all() is np.bool_(name != "fedavg")
+
+
+def test_a_mixing_rule_weighs_by_how_often_an_update_is_drawn(make_world) -> None:
+    world = make_world(aggregator="nnm_krum")
+    entries = evaluate(world.seal(), world.store).evaluation.customers
+    drawn = [entry.weight // (entry.gamma * min(50 + entry.index, 100)) for entry in entries]
+    assert sum(drawn) == 8 * 8  # n - f mixtures of n - f updates each
+    assert all(entry.selected is (share > 0) for entry, share in zip(entries, drawn, strict=True))
 
 
 def test_the_task_is_the_policys_digest(world) -> None:

@@ -15,6 +15,7 @@ MODEL, FROZEN = BlobRef(b"\1" * 32, 10, "bafkmodel"), BlobRef(b"\2" * 32, 20, "b
 POLICY = Policy(
     rounds=10,
     f=2,
+    aggregator="multi_krum",
     evaluation="outlier",
     gamma_initial=5,
     gamma_max=10,
@@ -28,6 +29,7 @@ POLICY = Policy(
 CHANGES = {
     "rounds": 11,
     "f": 1,
+    "aggregator": "median",
     "evaluation": "paper",
     "gamma_initial": 4,
     "gamma_max": 9,

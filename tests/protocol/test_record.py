@@ -30,7 +30,7 @@ ENTRIES = st.builds(
 )
 GOOD = CustomerEntry(ADDRESSES[0], 3, 5, Mark.H, Reason.ACCEPTED, 2**70, True, False, 250, 0)
 BAD = CustomerEntry(ADDRESSES[1], 1, 5, Mark.L, Reason.MISSING, None, False, False, 0, None)
-EVALUATION = Evaluation(b"\1" * 32, 3, 5, 2, "outlier", False, BlobRef(b"\2" * 32, 9, "bafk"), (GOOD, BAD))
+EVALUATION = Evaluation(b"\1" * 32, 3, 5, 2, "outlier", "median", False, BlobRef(b"\2" * 32, 9, "bafk"), (GOOD, BAD))
 ELECTION = Election((Ticket(ADDRESSES[2], b"\3" * 80), Ticket(ADDRESSES[3], b"\4" * 80)), ADDRESSES[2], b"\5" * 32)
 RECORD = RoundRecord(EVALUATION, ELECTION)
 
@@ -106,6 +106,7 @@ ENTRY = ("evaluation", "customers", 0)
         ((*ENTRY, "extra"), 1),
         (("evaluation", "void"), None),
         (("evaluation", "rule"), 3),
+        (("evaluation", "aggregator"), None),
         (("evaluation", "model"), []),
         (("evaluation", "task"), "0x00"),
         (("evaluation", "customers"), {}),

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -10,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import strategies.multi_krum as module
-from app.protocol.errors import ProtocolError, RoundError
-from strategies.multi_krum import krum_scores, select, squared_distances
+from app.protocol.errors import RoundError
+from strategies.multi_krum import krum_scores, scores_of, select
 
-ENTRY = st.sampled_from([-(2**15), 2**15 - 1, 0, 1, -1]) | st.integers(-(2**15), 2**15 - 1)
+PEAKS = [2**15, 2**31]
 
 
 def brute_force(updates: Sequence[Sequence[int]], f: int) -> list[int]:
@@ -32,22 +29,24 @@ def brute_force(updates: Sequence[Sequence[int]], f: int) -> list[int]:
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[list[np.ndarray], int]:
-    """Updates with copies and near ties among them, extremes of int16, and every f that is allowed."""
+    """Updates with copies and near ties among them, extremes of int16 or int32, and every f that is allowed."""
+    peak = draw(st.sampled_from(PEAKS))
+    entry = st.sampled_from([-peak, peak - 1, 0, 1, -1]) | st.integers(-peak, peak - 1)
     count, size = draw(st.integers(3, 12)), draw(st.integers(1, 6))
-    rows = draw(st.lists(st.lists(ENTRY, min_size=size, max_size=size), min_size=1, max_size=count))
+    rows = draw(st.lists(st.lists(entry, min_size=size, max_size=size), min_size=1, max_size=count))
     picks = draw(st.lists(st.integers(0, len(rows) - 1), min_size=count, max_size=count))
-    dtypes = draw(st.lists(st.sampled_from([np.int16, np.int64]), min_size=count, max_size=count))
+    dtypes = draw(
+        st.lists(st.sampled_from([np.int16 if peak == 2**15 else np.int32, np.int64]), min_size=count, max_size=count)
+    )
     updates = [np.array(rows[pick], dtype=dtype) for pick, dtype in zip(picks, dtypes, strict=True)]
     return updates, draw(st.integers(0, (count - 3) // 2))
 
 
-@given(cases(), st.sampled_from([8, 200, 2**24]))
-@settings(max_examples=300, deadline=None)
-def test_scores_equal_the_definition(case: tuple[list[np.ndarray], int], block_bytes: int) -> None:
+@given(cases())
+@settings(max_examples=200, deadline=None)
+def test_scores_equal_the_definition(case: tuple[list[np.ndarray], int]) -> None:
     updates, f = case
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_BLOCK_BYTES", block_bytes)  # blocks of one column, of a few, of all
-        assert krum_scores(updates, f) == brute_force([u.tolist() for u in updates], f)
+    assert krum_scores(updates, f) == brute_force([u.tolist() for u in updates], f)
 
 
 @given(cases(), st.randoms(use_true_random=False))
@@ -71,24 +70,8 @@ def test_a_common_shift_and_scale(case: tuple[list[np.ndarray], int], shift: int
     assert krum_scores([u * scale for u in small], f) == [s * scale**2 for s in krum_scores(small, f)]
 
 
-def test_the_largest_distances_are_exact_over_many_columns() -> None:
-    """Beyond one block of 2**22 columns the sum exceeds 2**53, and float64 could not hold it."""
-    low, high = np.full(2**22 + 3, -(2**15), np.int16), np.full(2**22 + 3, 2**15 - 1, np.int16)
-    odd = high.copy()
-    odd[0] -= 1
-    distance = (2**22 + 3) * (2**16 - 1) ** 2
-    assert distance > 2**53
-    assert squared_distances([low, high, odd]).tolist() == [
-        [0, distance, distance - 2 * (2**16 - 1) + 1],
-        [distance, 0, 1],
-        [distance - 2 * (2**16 - 1) + 1, 1, 0],
-    ]
-
-
-def test_scores_may_exceed_63_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    huge = np.full((7, 7), 2**62 + 12345)
-    monkeypatch.setattr(module, "squared_distances", lambda updates: huge.copy())
-    assert krum_scores([np.zeros(1, np.int16)] * 7, 1) == [4 * (2**62 + 12345)] * 7
+def test_scores_may_exceed_63_bits() -> None:
+    assert scores_of(np.full((7, 7), 2**62 + 12345), 1) == [4 * (2**62 + 12345)] * 7
 
 
 @pytest.mark.parametrize(("count", "f"), [(0, 0), (2, 0), (4, 1), (6, 2), (3, -1), (1000, 499)])
@@ -100,23 +83,6 @@ def test_too_few_updates_are_refused(count: int, f: int) -> None:
 @pytest.mark.parametrize(("count", "f"), [(3, 0), (5, 1), (7, 2), (9, 3)])
 def test_the_bound_itself_is_enough(count: int, f: int) -> None:
     assert krum_scores([np.array([i]) for i in range(count)], f)
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        np.zeros(3, np.int16),
-        np.zeros((2, 1), np.int16),
-        np.array([2**15, 0]),
-        np.array([0, -(2**15) - 1]),
-        np.zeros(2),
-        np.zeros(2, np.uint8),
-        np.zeros(2, bool),
-    ],
-)
-def test_hostile_vectors_are_refused(bad: np.ndarray) -> None:
-    with pytest.raises(ProtocolError):
-        krum_scores([np.zeros(2, np.int16)] * 4 + [bad], 1)
 
 
 @given(st.lists(st.integers(0, 3), min_size=3, max_size=10), st.data())
@@ -174,19 +140,6 @@ def test_an_unreachable_f_is_not_quietly_lowered() -> None:
         krum_scores([np.array([i]) for i in range(4)], 3)
 
 
-@pytest.fixture(scope="module")
-def byzfl() -> ModuleType:
-    """ByzFL's aggregators; the package's own ``__init__`` also wants its data sets and torchvision."""
-    spec = importlib.util.find_spec("byzfl")
-    if spec is None or spec.submodule_search_locations is None:
-        pytest.skip("byzfl is not installed")
-    package = ModuleType("byzfl")
-    package.__path__ = list(spec.submodule_search_locations)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "byzfl", package)
-        return importlib.import_module("byzfl.aggregators.aggregators")
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_krum_against_byzfl(byzfl: ModuleType, seed: int) -> None:
     """ByzFL sums n - f - 1 neighbours where Blanchard sums n - f - 2.
@@ -200,8 +153,8 @@ def test_krum_against_byzfl(byzfl: ModuleType, seed: int) -> None:
     scores = krum_scores(list(updates), f)
     assert len(set(scores)) == count
     order = np.argsort(scores)
-    best = byzfl.Krum(f + 1)(updates.astype(np.float64))
+    best = byzfl.aggregators.Krum(f + 1)(updates.astype(np.float64))
     assert best.tolist() == updates[order[0]].tolist()
-    mean = byzfl.MultiKrum(f + 1)(updates.astype(np.float64))
+    mean = byzfl.aggregators.MultiKrum(f + 1)(updates.astype(np.float64))
     expected = updates[order[: count - f - 1]].mean(axis=0)
     np.testing.assert_allclose(mean, expected, rtol=1e-12)
