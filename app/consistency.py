@@ -46,6 +46,9 @@ def validate(config: Config) -> Config:
         raise ConfigError("strategy.f", problem, f"0..{most}, or customers={2 * config.strategy.f + 3} and more")
     _validate_attack(config)
     _validate_terms(config)
+    if config.miners.weighting == "reputation" and config.miners.count > config.customers:
+        problem = f"{config.miners.count} miners cannot all be customers, as miners.weighting=reputation has them"
+        raise ConfigError("miners.count", problem, f"1..{config.customers}, or another miners.weighting")
     _validate_weights(config)
     _validate_points(config)
     _validate_bounds(config)

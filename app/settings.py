@@ -10,6 +10,7 @@ from app.customer.attacks import AttackConfig
 from app.learning.config import DataConfig, ModelConfig, default_training
 from app.privacy.config import PrivacyConfig
 from app.protocol.errors import ConfigError
+from app.protocol.seat import MOST_STAKE
 from app.run_directory import check_name
 from app.typed import leaves
 
@@ -138,12 +139,42 @@ class TermsConfig:
 
 @dataclass(frozen=True, slots=True)
 class MinersConfig:
-    """The committee: ``count`` miners, of which a third may fail."""
+    """The committee: who verifies and votes, and how the sortition of each round's leader weighs them.
+
+    Attributes
+    ----------
+    count : int
+        How many miners, of which a third may fail.
+    weighting : str
+        ``equal``: one sub-user each. ``stake``: as many as `stakes` says. ``reputation``: the miners are the first
+        ``count`` customers, and each has as many as its reputation.
+    stakes : tuple of int or None
+        Each miner's stake, for ``stake`` alone.
+    tau : int
+        How many sub-users are selected on average; all of them where they are fewer.
+    """
 
     count: int
+    weighting: str
+    stakes: tuple[int, ...] | None
+    tau: int
 
     def __post_init__(self) -> None:
         in_range("miners.count", self.count, 1, 255)
+        one_of("miners.weighting", self.weighting, ("equal", "stake", "reputation"))
+        in_range("miners.tau", self.tau, 1, MOST_STAKE)
+        if self.weighting != "stake":
+            if self.stakes is not None:
+                problem = f"is not used by miners.weighting={self.weighting}"
+                raise ConfigError("miners.stakes", problem, "null, or miners.weighting=stake")
+            return
+        if self.stakes is None or len(self.stakes) != self.count:
+            given = "must be given with miners.weighting=stake" if self.stakes is None else f"has {len(self.stakes)}"
+            raise ConfigError("miners.stakes", given, f"a list of miners.count={self.count} whole numbers")
+        for index, stake in enumerate(self.stakes):
+            in_range(f"miners.stakes[{index}]", stake, 1, MOST_STAKE)
+        if sum(self.stakes) > MOST_STAKE:  # more would only make the exact arithmetic slow
+            raise ConfigError("miners.stakes", f"sum to {sum(self.stakes)}", f"at most {MOST_STAKE} together")
 
 
 @dataclass(frozen=True, slots=True)

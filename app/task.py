@@ -28,6 +28,7 @@ from app.protocol.digest import sha256
 from app.protocol.fixed_point import MODEL_DTYPE, Grid
 from app.protocol.keys import simulation_account, simulation_secret
 from app.protocol.policy import Policy
+from app.protocol.seat import Seat
 from app.protocol.tensors import pack, unpack
 from app.protocol.vrf import public_key
 from app.run_directory import RunDirectory
@@ -144,8 +145,10 @@ def publish(prepared: Prepared, directory: RunDirectory, stopwatch: Stopwatch) -
     with stopwatch.part("store"):
         policy = _publish_policy(prepared, store)
     manufacturer = simulation_account(config.seed, "manufacturer")
-    accounts = [simulation_account(config.seed, "miner", index) for index in range(config.miners.count)]
+    role = "customer" if config.miners.weighting == "reputation" else "miner"
+    accounts = [simulation_account(config.seed, role, index) for index in range(config.miners.count)]
     secrets = [simulation_secret(config.seed, "vrf", index) for index in range(config.miners.count)]
+    stakes = config.miners.stakes or [1] * config.miners.count
     customers = [simulation_account(config.seed, "customer", index) for index in range(config.customers)]
     with stopwatch.part("chain"):
         chain = _open_chain(config, directory, manufacturer, accounts, customers)
@@ -154,7 +157,10 @@ def publish(prepared: Prepared, directory: RunDirectory, stopwatch: Stopwatch) -
             manufacturer,
             _terms(config, policy),
             [customer.address for customer in customers],
-            [(account.address, public_key(secret)) for account, secret in zip(accounts, secrets, strict=True)],
+            [
+                Seat(account.address, public_key(secret), stake)
+                for account, secret, stake in zip(accounts, secrets, stakes, strict=True)
+            ],
         )
         if config.terms.deposit_wei:
             for role, members in ((Role.CUSTOMER, customers), (Role.MINER, accounts)):
@@ -176,6 +182,8 @@ def _publish_policy(prepared: Prepared, store: BlobStore) -> Policy:
         gamma_max=config.strategy.gamma_max,
         examples_cap=config.strategy.examples_cap,
         fractional_bits=config.strategy.fractional_bits,
+        weighting=config.miners.weighting,
+        tau=config.miners.tau,
         layout=layout(mec),
         model=store.put(pack(initial, layout(mec), MODEL_DTYPE), "task/initial-model"),
         frozen=store.put(save_frozen(prepared.model), "task/frozen-part"),

@@ -53,8 +53,10 @@ contract HearthTask is Deposits {
     bytes32 public model;
     /// @notice Seed of the current round's election.
     bytes32 public seed;
-    /// @notice keccak256(abi.encode(root, manifest, participants)) of a sealed round; zero before.
-    mapping(uint256 round => bytes32 commitment) public commitmentOf;
+    /// @notice keccak256(abi.encode(root, manifest, participants)) of the round that was sealed last.
+    /// @dev One slot for all rounds, and never zero, so that the first seal costs what every other costs; what was sealed
+    ///      in earlier rounds is in the events. Before the first seal it holds the policy's digest.
+    bytes32 public commitment;
 
     mapping(uint256 round => mapping(uint256 word => uint256 bits)) private _submitted;
 
@@ -89,7 +91,7 @@ contract HearthTask is Deposits {
 
     /// @notice Publish a task; the caller is its manufacturer.
     constructor(Terms memory given) TaskTerms(given) {
-        (model, seed) = (given.model, given.seed);
+        (model, seed, commitment) = (given.model, given.seed, given.policy);
     }
 
     /// @notice Admit customers, in as many batches as it takes.
@@ -99,10 +101,10 @@ contract HearthTask is Deposits {
         _reputation.admit(first, accounts.length, _gammaInitial, _reward != 0);
     }
 
-    /// @notice Admit miners with their VRF keys, in as many batches as it takes.
-    function admitMiners(address[] calldata accounts, bytes32[] calldata vrfKeys) external onlyManufacturer {
+    /// @notice Admit miners, in as many batches as it takes.
+    function admitMiners(Miner[] calldata given) external onlyManufacturer {
         _require(Phase.Admission);
-        _admitMiners(accounts, vrfKeys);
+        _admitMiners(given);
     }
 
     /// @notice End the admission, escrow the reward (the value sent) and begin the first round.
@@ -151,7 +153,7 @@ contract HearthTask is Deposits {
             _notBefore(uint256(progress.since) + _submissionWindow);
         }
         _checkSubmitted(round, participants);
-        commitmentOf[round] = keccak256(abi.encode(root, manifest, participants));
+        commitment = keccak256(abi.encode(root, manifest, participants));
         _begin(progress, Phase.Sealed);
         emit RoundSealed(round, root, manifest, size, cid, participants);
     }
@@ -211,8 +213,8 @@ contract HearthTask is Deposits {
 
     function _checkVerdict(Verdict calldata verdict, bytes32 manifest) private view {
         if (verdict.task != _policy) revert WrongTask(verdict.task, _policy);
-        bytes32 commitment = keccak256(abi.encode(verdict.root, manifest, verdict.participants));
-        if (commitment != commitmentOf[verdict.round]) revert NotAsSealed(commitment, commitmentOf[verdict.round]);
+        bytes32 given = keccak256(abi.encode(verdict.root, manifest, verdict.participants));
+        if (given != commitment) revert NotAsSealed(given, commitment);
         if (verdict.model == 0 || verdict.record == 0 || verdict.seed == 0) revert ZeroDigest();
         _checkCid(verdict.recordCid);
         Bitmap.checkHonest(verdict.honest, verdict.participants);

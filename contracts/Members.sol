@@ -7,6 +7,13 @@ pragma solidity ^0.8.28;
 /// @dev Admission is the manufacturer's word (a consortium's choice); it is the only thing here that stands against
 ///      one party posing as many.
 abstract contract Members {
+    /// @notice One miner, as it is admitted.
+    struct Miner {
+        address account;
+        uint16 stake; // how many sub-users it holds in the election of a leader, where the policy weighs by stake
+        bytes32 vrfKey; // with which it proves what it drew (ECVRF, RFC 9381)
+    }
+
     /// @notice Most miners a task can have: the signers of a round fit one word.
     uint256 public constant MAX_MINERS = 255;
 
@@ -14,8 +21,7 @@ abstract contract Members {
     address public immutable manufacturer;
 
     address[] private _customers;
-    address[] private _miners;
-    bytes32[] private _vrfKeys;
+    Miner[] private _miners;
 
     /// @dev One more than the index; zero means "not admitted".
     mapping(address account => uint256 number) private _customerNumber;
@@ -25,8 +31,8 @@ abstract contract Members {
     /// @notice Customers were admitted; `customers[k]` has the index `first + k`.
     event CustomersAdmitted(uint256 first, address[] customers);
 
-    /// @notice Miners were admitted; `miners[k]` has the index `first + k` and draws with `vrfKeys[k]`.
-    event MinersAdmitted(uint256 first, address[] miners, bytes32[] vrfKeys);
+    /// @notice Miners were admitted; `miners[k]` has the index `first + k`.
+    event MinersAdmitted(uint256 first, Miner[] miners);
 
     /// @notice Only the manufacturer may do this.
     error NotManufacturer(address caller);
@@ -40,8 +46,6 @@ abstract contract Members {
     error AlreadyAdmitted(address account);
     /// @notice A miner needs a VRF key that is neither zero nor another miner's.
     error WrongVrfKey(bytes32 vrfKey);
-    /// @notice Each miner needs exactly one VRF key.
-    error LengthMismatch(uint256 miners, uint256 vrfKeys);
     /// @notice More miners than `MAX_MINERS`.
     error TooManyMiners(uint256 miners);
 
@@ -75,9 +79,9 @@ abstract contract Members {
         }
     }
 
-    /// @notice All miners by index, and the public key that each proves its election draws with (ECVRF, RFC 9381).
-    function miners() external view returns (address[] memory accounts, bytes32[] memory vrfKeys) {
-        return (_miners, _vrfKeys);
+    /// @notice All miners by index.
+    function miners() external view returns (Miner[] memory) {
+        return _miners;
     }
 
     /// @notice The customer's index.
@@ -107,22 +111,20 @@ abstract contract Members {
         emit CustomersAdmitted(first, accounts);
     }
 
-    /// @dev Admit miners in the order given, each with its VRF key.
-    function _admitMiners(address[] calldata accounts, bytes32[] calldata vrfKeys) internal {
+    /// @dev Admit miners in the order given.
+    function _admitMiners(Miner[] calldata given) internal {
         uint256 first = _miners.length;
-        if (accounts.length != vrfKeys.length) revert LengthMismatch(accounts.length, vrfKeys.length);
-        if (first + accounts.length > MAX_MINERS) revert TooManyMiners(first + accounts.length);
-        for (uint256 i = 0; i < accounts.length; ++i) {
-            (address account, bytes32 vrfKey) = (accounts[i], vrfKeys[i]);
-            if (account == address(0)) revert ZeroAddress();
-            if (_minerNumber[account] != 0) revert AlreadyAdmitted(account);
+        if (first + given.length > MAX_MINERS) revert TooManyMiners(first + given.length);
+        for (uint256 i = 0; i < given.length; ++i) {
+            Miner calldata miner = given[i];
+            if (miner.account == address(0)) revert ZeroAddress();
+            if (_minerNumber[miner.account] != 0) revert AlreadyAdmitted(miner.account);
             // Two miners with one key would draw the same ticket: one holder with two chances of no cost.
-            if (vrfKey == 0 || _vrfKeyTaken[vrfKey]) revert WrongVrfKey(vrfKey);
-            _miners.push(account);
-            _vrfKeys.push(vrfKey);
-            _minerNumber[account] = first + i + 1;
-            _vrfKeyTaken[vrfKey] = true;
+            if (miner.vrfKey == 0 || _vrfKeyTaken[miner.vrfKey]) revert WrongVrfKey(miner.vrfKey);
+            _miners.push(miner);
+            _minerNumber[miner.account] = first + i + 1;
+            _vrfKeyTaken[miner.vrfKey] = true;
         }
-        emit MinersAdmitted(first, accounts, vrfKeys);
+        emit MinersAdmitted(first, given);
     }
 }

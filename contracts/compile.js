@@ -1,5 +1,5 @@
 // node compile.js: compile the contracts with the pinned compiler and write artifacts/HearthTask.json, and the contracts
-// that attack it in tests (../tests/contracts/*.sol), which are not shipped, beside their sources.
+// that tests set beside it (../tests/contracts/*.sol), which are not shipped, beside their sources.
 // The same sources give the same bytes on every machine: no path, no date, no metadata hash enters the bytecode.
 'use strict';
 const fs = require('fs');

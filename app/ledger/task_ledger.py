@@ -24,6 +24,7 @@ from app.protocol.cid import cid_to_bytes, cid_to_text
 from app.protocol.digest import BlobRef
 from app.protocol.errors import LedgerError
 from app.protocol.receipt import Receipt, SignedReceipt
+from app.protocol.seat import Seat
 from app.protocol.signing import Domain
 
 __all__ = ["Expiry", "Finalisation", "FinaliseCall", "Phase", "Seal", "TaskLedger", "TaskState", "TaskTerms"]
@@ -56,7 +57,7 @@ class TaskLedger:
         self._call, self._send = self._contract.call, self._contract.send
         self._terms: TaskTerms | None = None
         self._customers: tuple[str, ...] | None = None
-        self._miners: tuple[tuple[str, bytes], ...] | None = None
+        self._miners: tuple[Seat, ...] | None = None
         self._closed_at: dict[int, int] = {}  # block in which a round ended
 
     @classmethod
@@ -66,7 +67,7 @@ class TaskLedger:
         manufacturer: LocalAccount,
         terms: TaskTerms,
         customers: Sequence[str],
-        miners: Sequence[tuple[str, bytes]],
+        miners: Sequence[Seat],
         batch: int = 200,
     ) -> TaskLedger:
         """Deploy a task's contract, admit its members and open its first round.
@@ -81,8 +82,8 @@ class TaskLedger:
             What is fixed for good.
         customers : sequence of str
             Addresses; a customer's index is its place here.
-        miners : sequence of (str, bytes)
-            Addresses and VRF public keys (32 bytes).
+        miners : sequence of Seat
+            Each with its address, VRF public key and stake.
         batch : int
             Members a transaction; 200 stay below the 2**24 gas that Ethereum allows one.
         """
@@ -91,9 +92,11 @@ class TaskLedger:
             page = [Web3.to_checksum_address(address) for address in customers[first : first + batch]]
             task._send(manufacturer, "admit", f"admit customers from {first}", "admitCustomers", page)
         for first in range(0, len(miners), batch):
-            accounts = [Web3.to_checksum_address(address) for address, _ in miners[first : first + batch]]
-            keys = [key for _, key in miners[first : first + batch]]
-            task._send(manufacturer, "admit", f"admit miners from {first}", "admitMiners", accounts, keys)
+            seats = [
+                (Web3.to_checksum_address(seat.miner), seat.stake, seat.vrf_key)
+                for seat in miners[first : first + batch]
+            ]
+            task._send(manufacturer, "admit", f"admit miners from {first}", "admitMiners", seats)
         task.open(manufacturer, terms.reward)
         return task
 
@@ -173,10 +176,10 @@ class TaskLedger:
             self._customers = found
         return self._customers
 
-    def miners(self) -> tuple[tuple[str, bytes], ...]:
-        """Return the miners' checksum addresses and VRF keys by index."""
+    def miners(self) -> tuple[Seat, ...]:
+        """Return the miners by index."""
         if self._miners is None:
-            found = tuple(zip(*self._call("miners"), strict=True))
+            found = tuple(Seat(miner, bytes(key), stake) for miner, stake, key in self._call("miners"))
             if not self._is_open():
                 return found
             self._miners = found

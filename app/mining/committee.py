@@ -109,7 +109,7 @@ class Committee:
         dissent: dict[str, str] = {}
         tickets = list(self._ask(lambda miner: miner.ticket(sealed), sealed, dissent).values())
         message = election_message(sealed.domain, sealed.policy.digest, sealed.round, sealed.seed)
-        ranked = rank(tickets, dict(sealed.miners), message)
+        ranked = rank(tickets, sealed.vrf_keys, message)
         seconds = [0.0, 0.0]
         for place, ticket in enumerate(ranked):
             votes = self._votes(sealed, tickets, place, ticket, dissent)
@@ -154,13 +154,13 @@ class Committee:
         One after the other: a miner's work is BLAS, which uses all cores already (threads were measured slower).
         """
         answers: dict[str, _T] = {}
-        for address, _ in sealed.miners:
-            if address not in self._miners:
+        for seat in sealed.miners:
+            if seat.miner not in self._miners:
                 continue
             try:
-                answers[address] = question(self._miners[address])
+                answers[seat.miner] = question(self._miners[seat.miner])
             except HearthError as error:
-                dissent[address] = str(error)
+                dissent[seat.miner] = str(error)
         return answers
 
     def _publish(

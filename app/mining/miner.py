@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
 
-from app.mining.election import Ticket, draw, election_message, next_seed, rank
+from app.mining.election import draw, electorate, next_seed, rank
 from app.mining.outcome import Outcome, evaluate
 from app.mining.round import SealedRound
 from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import RoundError
-from app.protocol.record import Election, RoundRecord
+from app.protocol.record import Election, RoundRecord, Ticket
 from app.protocol.verdict import Verdict
 from app.store.base import BlobStore, reference
 
@@ -65,7 +65,7 @@ class Miner:
 
     def ticket(self, sealed: SealedRound) -> Ticket:
         """Return this miner's entry in the election of the round's leader."""
-        return draw(self.address, self._vrf_secret, _message(sealed))
+        return draw(self.address, self._vrf_secret, electorate(sealed).message)
 
     def vote(self, sealed: SealedRound, tickets: Sequence[Ticket], rank: int = 0) -> Vote:
         """Recompute the round and sign the outcome.
@@ -78,7 +78,7 @@ class Miner:
             All miners' tickets, in any order. This miner's own must be among them: a quorum's verdict can then leave
             out no ticket of the quorum.
         rank : int, default 0
-            Which valid ticket leads: the lowest, or a later one after those before it failed to finalise.
+            Who leads: the first in the order of `app.mining.election`, or a later one after those before it failed.
 
         Raises
         ------
@@ -120,13 +120,9 @@ class Miner:
         return self._last[1]
 
     def _election(self, sealed: SealedRound, tickets: Sequence[Ticket], place: int) -> Election:
-        ranked = rank(tickets, dict(sealed.miners), _message(sealed))
-        if self.address not in {ticket.miner for ticket in ranked}:
+        ranked = rank(tickets, electorate(sealed))
+        if self.address not in {candidate.miner for candidate in ranked}:
             raise RoundError(f"round {sealed.round}: the ticket of miner {self.address} is missing or not valid")
         if not 0 <= place < len(ranked):
             raise RoundError(f"round {sealed.round} has {len(ranked)} valid tickets, none of rank {place}")
-        return Election(ranked, ranked[place].miner, next_seed(ranked[place]))
-
-
-def _message(sealed: SealedRound) -> bytes:
-    return election_message(sealed.domain, sealed.policy.digest, sealed.round, sealed.seed)
+        return Election(ranked, ranked[place].miner, next_seed(ranked[place].proof))

@@ -8,6 +8,7 @@ from itertools import pairwise
 from app.protocol.digest import BlobRef
 from app.protocol.errors import ProtocolError
 from app.protocol.policy import Policy
+from app.protocol.seat import Seat
 from app.protocol.signing import Domain
 
 
@@ -37,8 +38,8 @@ class SealedRound:
         The current global model.
     seed : bytes
         The round's seed for the election (32 bytes).
-    miners : tuple of (str, bytes)
-        The task's miners: checksum address and VRF public key (32 bytes).
+    miners : tuple of Seat
+        The task's miners, by index.
     """
 
     domain: Domain
@@ -51,7 +52,7 @@ class SealedRound:
     reputation: tuple[int, ...]
     model: BlobRef
     seed: bytes
-    miners: tuple[tuple[str, bytes], ...]
+    miners: tuple[Seat, ...]
 
     def __post_init__(self) -> None:
         if len(self.reputation) != len(self.customers) or len(set(self.customers)) != len(self.customers):

@@ -10,8 +10,8 @@ from app.protocol.errors import ProtocolError
 from app.protocol.fixed_point import Grid
 from app.protocol.tensors import Layout, layout_from_json, layout_to_json
 
-_INTEGERS = ("rounds", "f", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits")
-_TEXTS = ("aggregator", "evaluation")
+_INTEGERS = ("rounds", "f", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits", "tau")
+_TEXTS = ("aggregator", "evaluation", "weighting")
 _MEMBERS = {*_INTEGERS, *_TEXTS, "layout", "model", "frozen", "config"}
 
 
@@ -35,6 +35,10 @@ class Policy:
         An update weighs ``gamma * min(examples, examples_cap)``.
     fractional_bits : int
         The grid (`Grid`) that models and updates lie on.
+    weighting : str
+        By what the sortition of a round's leader weighs the miners: ``equal``, ``stake`` or ``reputation``.
+    tau : int
+        How many sub-users it selects on average.
     layout : Layout
         Names and shapes of the trained parameters.
     model, frozen : BlobRef
@@ -51,14 +55,16 @@ class Policy:
     gamma_max: int
     examples_cap: int
     fractional_bits: int
+    weighting: str
+    tau: int
     layout: Layout
     model: BlobRef
     frozen: BlobRef
     config: dict[str, Any]
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.f < 0 or self.examples_cap < 1:
-            raise ProtocolError("a policy has at least one round, an f from 0, and an examples_cap from 1")
+        if self.rounds < 1 or self.f < 0 or self.examples_cap < 1 or self.tau < 1:
+            raise ProtocolError("a policy has at least one round, an f from 0, an examples_cap and a tau from 1")
         if not 0 <= self.gamma_initial <= self.gamma_max <= 255 or self.gamma_max < 1:
             raise ProtocolError("a policy's reputations are 0 <= gamma_initial <= gamma_max, gamma_max 1 to 255")
         Grid(self.fractional_bits)  # refuses what is out of range

@@ -179,36 +179,66 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A miner with a valid ticket, and what the election made of it.
+
+    Attributes
+    ----------
+    miner : str
+        Its checksum address.
+    proof : bytes
+        Its VRF proof on the round's seed (80 bytes), which decides all the rest.
+    weight : int
+        How many sub-users it has: what the policy's weighting makes of what the chain says about it.
+    selected : int
+        How many of them the sortition selected.
+    """
+
+    miner: str
+    proof: bytes
+    weight: int
+    selected: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form, the proof in hexadecimal."""
+        return {name: getattr(self, name) for name in _CANDIDATE} | {"proof": hex32(self.proof)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Candidate:
+        """Read what `to_json` wrote; raise `ProtocolError` on anything else."""
+        _check(value, _CANDIDATE, "a candidate")
+        return cls(**value | {"proof": _proof(value["proof"])})
+
+
+@dataclass(frozen=True, slots=True)
 class Election:
     """The part of a record that follows from the miners' tickets.
 
     Attributes
     ----------
-    tickets : tuple of Ticket
-        The valid ones, the lowest VRF output first.
+    candidates : tuple of Candidate
+        Every miner with a valid ticket, by rank: see `app.mining.election`.
     leader : str
         The miner that finalises the round: the first, or the next one where those before it fail.
     seed : bytes
         The next round's seed: the first 32 bytes of the leader's VRF output.
     """
 
-    tickets: tuple[Ticket, ...]
+    candidates: tuple[Candidate, ...]
     leader: str
     seed: bytes
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, bytes in hexadecimal."""
-        tickets = [{"miner": ticket.miner, "proof": hex32(ticket.proof)} for ticket in self.tickets]
-        return {"tickets": tickets, "leader": self.leader, "seed": hex32(self.seed)}
+        candidates = [candidate.to_json() for candidate in self.candidates]
+        return {"candidates": candidates, "leader": self.leader, "seed": hex32(self.seed)}
 
     @classmethod
     def from_json(cls, value: Any) -> Election:
         """Read what `to_json` wrote; raise `ProtocolError` on anything else."""
         _check(value, _ELECTION, "an election")
-        for item in value["tickets"]:
-            _check(item, _TICKET, "a ticket")
-        tickets = tuple(Ticket(item["miner"], _proof(item["proof"])) for item in value["tickets"])
-        return cls(tickets, value["leader"], bytes32(value["seed"]))
+        candidates = tuple(Candidate.from_json(item) for item in value["candidates"])
+        return cls(candidates, value["leader"], bytes32(value["seed"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,8 +330,8 @@ _EVALUATION: Shape = {
     "model": _json_object,
     "customers": _list,
 }
-_ELECTION: Shape = {"tickets": _list, "leader": _address, "seed": _text}
-_TICKET: Shape = {"miner": _address, "proof": _text}
+_ELECTION: Shape = {"candidates": _list, "leader": _address, "seed": _text}
+_CANDIDATE: Shape = {"miner": _address, "proof": _text, "weight": _count, "selected": _count}
 
 
 def _check(value: Any, shape: Shape, what: str) -> None:
@@ -314,8 +344,8 @@ def _check(value: Any, shape: Shape, what: str) -> None:
 
 def _proof(text: str) -> bytes:
     if len(text) != PROOF_HEX or not text.startswith("0x"):
-        raise ProtocolError("a ticket's proof has 80 bytes in hexadecimal")
+        raise ProtocolError("a candidate's proof has 80 bytes in hexadecimal")
     try:
         return bytes.fromhex(text[2:])
     except ValueError as error:
-        raise ProtocolError("a ticket's proof has 80 bytes in hexadecimal") from error
+        raise ProtocolError("a candidate's proof has 80 bytes in hexadecimal") from error

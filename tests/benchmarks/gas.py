@@ -1,6 +1,7 @@
 """Print what the contract costs: python tests/benchmarks/gas.py [--write]
 
-Gas of every transaction of a task. The clock, the keys and so all signatures are fixed: the same contract gives the
+Gas of every transaction of a task; and, to compare with peers that keep every update's digest in a slot of its own, what
+a round costs a customer if ours did so too. The clock, the keys and so all signatures are fixed: the same contract gives the
 same figures on every machine, and every node with Prague's rules gives them too. ``--write`` renews the committed
 snapshot (tests/contracts/gas_snapshot.json), which a test compares: a change has to be deliberate.
 """
@@ -26,11 +27,12 @@ from app.ledger.rewards import Claim
 SNAPSHOT = Path(__file__).parents[1] / "contracts" / "gas_snapshot.json"
 SIZES = [(10, 4), (10, 10), (100, 10), (1000, 10)]
 DEPOSIT = 1000
+DEPOSITS = "1000 customers, 10 miners, deposits"
 
 
 def main() -> None:
     """Print the table, and write it down if asked to."""
-    found = snapshot()
+    found = snapshot() | {DEPOSITS: with_deposits()}
     print(json.dumps(found, indent=1))
     if "--write" in sys.argv:
         SNAPSHOT.write_text(json.dumps(found, indent=1) + "\n")
@@ -42,13 +44,34 @@ def snapshot() -> dict[str, dict[str, int]]:
     for n, m in SIZES:
         found[f"{n} customers, {m} miners"] = rounds(n, m, reward=ETHER)
     found["100 customers, 10 miners, no reward"] = rounds(100, 10)
+    found["per customer, every digest in a slot of its own"] = like_for_like(found)
     return found | {"64 customers, 4 miners, once": once()}
+
+
+def with_deposits() -> dict[str, int]:
+    """Return the gas of rounds in which everybody's deposit is checked: a thousand deposits take a minute to make."""
+    return rounds(1000, 10, reward=ETHER, deposit=DEPOSIT)
+
+
+def like_for_like(found: dict[str, dict[str, int]]) -> dict[str, int]:
+    """Return a round's gas for a customer that also writes its digest into a slot, in a transaction of its own."""
+    compiled = json.loads((SNAPSHOT.parent / "DigestSlots.json").read_text())
+    with chain() as place:
+        factory = place.w3.eth.contract(abi=compiled["abi"], bytecode=compiled["bytecode"])
+        address = place.send(MANUFACTURER, factory.constructor(), "deploy").contract
+        slots = place.w3.eth.contract(address=address, abi=compiled["abi"])
+        own = place.send(customers(1)[0], slots.functions.record(3, digest("update", 0, 3)), "record").gas
+    return {size: own + gas["round 3, per customer"] for size, gas in found.items() if "reward" not in size}
 
 
 def rounds(n: int, m: int, **terms: int) -> dict[str, int]:
     """Play three rounds, one customer in ten evaluated L in each."""
-    with chain() as place:
+    with chain(n, m) as place:
         world = World(place, n=n, m=m, f=2, gamma_initial=5, gamma_max=10, **terms)
+        if world.terms.deposit:
+            for role, members in ((Role.CUSTOMER, customers(n)), (Role.MINER, world.miners)):
+                for member in members:
+                    world.task.deposits.make(member, role, DEPOSIT)
         for number in (1, 2, 3):
             world.seal(number)
             world.finalise(number, honest=[i for i in range(n) if i % 10])
@@ -97,10 +120,10 @@ def once() -> dict[str, int]:
 
 
 @contextmanager
-def chain() -> Iterator[Chain]:
-    """A new chain whose clock stands still but for a second a block."""
+def chain(n: int = 64, m: int = 10) -> Iterator[Chain]:
+    """A new chain for so many members, whose clock stands still but for a second a block."""
     with tempfile.TemporaryDirectory() as folder:
-        place = embedded_chain(Path(folder) / "chain.sqlite", funded=funded(64, 10), genesis_time=1_700_000_000)
+        place = embedded_chain(Path(folder) / "chain.sqlite", funded=funded(n, m), genesis_time=1_700_000_000)
         set_time(place, 0)
         yield place
         place.close()

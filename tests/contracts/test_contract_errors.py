@@ -70,12 +70,12 @@ def test_terms_need_digests(chain: Chain, name: str) -> None:
 
 class TestAdmission:
     def test_only_by_the_manufacturer(self, admitting: TaskLedger) -> None:
-        for name, arguments in {"admitCustomers": [[]], "admitMiners": [[], []], "open": []}.items():
+        for name, arguments in {"admitCustomers": [[]], "admitMiners": [[]], "open": []}.items():
             with reverts("NotManufacturer", STRANGER.address):
                 send(admitting, STRANGER, name, *arguments)
 
     def test_not_once_open(self, collecting: World) -> None:
-        for name, arguments in {"admitCustomers": [[]], "admitMiners": [[], []], "open": []}.items():
+        for name, arguments in {"admitCustomers": [[]], "admitMiners": [[]], "open": []}.items():
             with reverts("WrongPhase", 1):
                 send(collecting.task, MANUFACTURER, name, *arguments)
 
@@ -90,7 +90,7 @@ class TestAdmission:
         with reverts("ZeroAddress"):
             send(admitting, MANUFACTURER, "admitCustomers", [ZERO])
         with reverts("ZeroAddress"):
-            send(admitting, MANUFACTURER, "admitMiners", [ZERO], [digest("vrf")])
+            send(admitting, MANUFACTURER, "admitMiners", [(ZERO, 1, digest("vrf"))])
 
     def test_twice(self, admitting: TaskLedger) -> None:
         who = STRANGER.address
@@ -99,25 +99,22 @@ class TestAdmission:
         send(admitting, MANUFACTURER, "admitCustomers", [who])
         with reverts("AlreadyAdmitted", who):
             send(admitting, MANUFACTURER, "admitCustomers", [who])
-        send(admitting, MANUFACTURER, "admitMiners", [who], [digest("vrf")])  # both roles are allowed
+        send(admitting, MANUFACTURER, "admitMiners", [(who, 1, digest("vrf"))])  # both roles are allowed
         with reverts("AlreadyAdmitted", who):
-            send(admitting, MANUFACTURER, "admitMiners", [who], [digest("another vrf")])
+            send(admitting, MANUFACTURER, "admitMiners", [(who, 1, digest("another vrf"))])
 
     def test_vrf_keys(self, admitting: TaskLedger) -> None:
         one, two = (miner.address for miner in miners(2))
         with reverts("WrongVrfKey", hexed(NONE)):
-            send(admitting, MANUFACTURER, "admitMiners", [one], [NONE])
+            send(admitting, MANUFACTURER, "admitMiners", [(one, 1, NONE)])
         with reverts("WrongVrfKey", hexed(digest("vrf"))):
-            send(admitting, MANUFACTURER, "admitMiners", [one, two], [digest("vrf")] * 2)
-        with reverts("LengthMismatch", 2, 1):
-            send(admitting, MANUFACTURER, "admitMiners", [one, two], [digest("vrf")])
+            send(admitting, MANUFACTURER, "admitMiners", [(one, 1, digest("vrf")), (two, 1, digest("vrf"))])
 
     def test_too_many_miners(self, admitting: TaskLedger) -> None:
-        addresses = [Web3.to_checksum_address((1 + i).to_bytes(20, "big")) for i in range(256)]
-        keys = [digest("vrf", i) for i in range(256)]
-        send(admitting, MANUFACTURER, "admitMiners", addresses[:255], keys[:255])
+        seats = [(Web3.to_checksum_address((1 + i).to_bytes(20, "big")), 1, digest("vrf", i)) for i in range(256)]
+        send(admitting, MANUFACTURER, "admitMiners", seats[:255])
         with reverts("TooManyMiners", 256):
-            send(admitting, MANUFACTURER, "admitMiners", addresses[255:], keys[255:])
+            send(admitting, MANUFACTURER, "admitMiners", seats[255:])
 
     def test_too_few(self, admitting: TaskLedger) -> None:
         addresses = [customer.address for customer in customers(7)]
@@ -127,7 +124,7 @@ class TestAdmission:
         send(admitting, MANUFACTURER, "admitCustomers", addresses[6:])
         with reverts("NoMiners"):
             send(admitting, MANUFACTURER, "open")
-        send(admitting, MANUFACTURER, "admitMiners", [STRANGER.address], [digest("vrf")])
+        send(admitting, MANUFACTURER, "admitMiners", [(STRANGER.address, 1, digest("vrf"))])
         send(admitting, MANUFACTURER, "open")
         assert admitting.state().quorum == 1
 
@@ -290,7 +287,7 @@ class TestFinalise:
             sealed.task.finalise(
                 sealed.miners[0], sealed.call(1, **{"participants": PRESENT, "honest": (0,), **changes})
             )
-        assert caught.value.arguments[1] == hexed(sealed.task._call("commitmentOf", 1))
+        assert caught.value.arguments[1] == hexed(sealed.task._call("commitment"))
 
     def test_shape(self, sealed: World) -> None:
         good = sealed.call(1, PRESENT)

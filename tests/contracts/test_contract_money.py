@@ -91,7 +91,7 @@ class TestEscrow:
 def open_with(chain: Chain, value: int, **terms: int) -> TaskLedger:
     task = TaskLedger.deploy(chain, MANUFACTURER, replace(TERMS, **terms))
     task._send(MANUFACTURER, "admit", "admit", "admitCustomers", [who.address for who in customers(7)])
-    task._send(MANUFACTURER, "admit", "admit", "admitMiners", [miners(1)[0].address], [digest("vrf")])
+    task._send(MANUFACTURER, "admit", "admit", "admitMiners", [(miners(1)[0].address, 1, digest("vrf"))])
     task.open(MANUFACTURER, value)
     return task
 

@@ -18,6 +18,7 @@ from app.ledger.task_ledger import FinaliseCall, TaskLedger, TaskTerms
 from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import ContractRevertedError
 from app.protocol.receipt import ENCODING, Receipt, SignedReceipt
+from app.protocol.seat import Seat
 
 ETHER = 10**18
 CID = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
@@ -93,9 +94,9 @@ class World:
         """``members`` are addresses that take the places of the first customers."""
         self.n, self.miners = n, miners(m)
         self.terms = replace(TERMS, **terms)
-        keys = [(miner.address, digest("vrf", i)) for i, miner in enumerate(self.miners)]
+        seats = [Seat(miner.address, digest("vrf", i), stake=i + 1) for i, miner in enumerate(self.miners)]
         self.addresses = [*members, *(who.address for who in customers(n)[len(members) :])]
-        self.task = TaskLedger.publish(chain, MANUFACTURER, self.terms, self.addresses, keys, batch)
+        self.task = TaskLedger.publish(chain, MANUFACTURER, self.terms, self.addresses, seats, batch)
 
     def seal(self, round: int, participants: Sequence[int] | None = None) -> None:
         present = range(self.n) if participants is None else participants

@@ -12,6 +12,7 @@ from app.ledger.chain import Chain, open_chain
 from app.ledger.deposits import Role
 from app.ledger.task_ledger import Phase, TaskLedger
 from app.protocol.errors import ContractRevertedError, LedgerError, ProtocolError
+from app.protocol.seat import Seat
 
 
 def test_whole_task(any_chain: Chain) -> None:
@@ -24,7 +25,7 @@ def test_whole_task(any_chain: Chain) -> None:
     assert task.terms() == world.terms
     assert task.manufacturer() == MANUFACTURER.address
     assert task.customers() == tuple(world.addresses)
-    assert task.miners() == tuple((miner.address, digest("vrf", i)) for i, miner in enumerate(world.miners))
+    assert task.miners() == tuple(Seat(who.address, digest("vrf", i), i + 1) for i, who in enumerate(world.miners))
     assert task.reputation() == (3,) * 7
     assert task.sealed(1) is task.finalised(1) is None
 

@@ -19,6 +19,7 @@ from app.protocol.keys import simulation_account, simulation_secret
 from app.protocol.manifest import Manifest
 from app.protocol.policy import Policy
 from app.protocol.receipt import ENCODING, Receipt, SignedReceipt
+from app.protocol.seat import Seat
 from app.protocol.signing import Domain
 from app.protocol.tensors import Layout, pack, parameter_count
 from app.store.base import check_reference, reference
@@ -97,6 +98,8 @@ class World:
             "gamma_max": 10,
             "examples_cap": 100,
             "fractional_bits": 14,
+            "weighting": "equal",
+            "tau": 3,
             "layout": LAYOUT,
             "model": self.model,
             "frozen": self.model,
@@ -158,7 +161,7 @@ class World:
             model=self.model,
             seed=sha256(b"genesis"),
             miners=tuple(
-                (account.address, vrf.public_key(secret))
+                Seat(account.address, vrf.public_key(secret))
                 for account, secret in zip(self.miner_accounts, self.secrets, strict=True)
             ),
         )

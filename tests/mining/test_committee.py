@@ -122,7 +122,7 @@ def _check(world, sealed: SealedRound, decision: Decision) -> None:
     signers = [decision.verdict.signer(signature, sealed.domain) for signature in decision.signatures]
     numbers = [int(signer, 16) for signer in signers]
     assert numbers == sorted(set(numbers))
-    assert set(signers) <= {address for address, _ in sealed.miners}
+    assert set(signers) <= {seat.miner for seat in sealed.miners}
     assert len(signers) >= quorum_of(len(sealed.miners))
     assert decision.leader.address == decision.verdict.leader
     assert decision.verdict.leader in signers
