@@ -145,8 +145,8 @@ def publish(prepared: Prepared, directory: RunDirectory, stopwatch: Stopwatch) -
     with stopwatch.part("store"):
         policy = _publish_policy(prepared, store)
     manufacturer = simulation_account(config.seed, "manufacturer")
-    role = "customer" if config.miners.weighting == "reputation" else "miner"
-    accounts = [simulation_account(config.seed, role, index) for index in range(config.miners.count)]
+    party = "customer" if config.miners.weighting == "reputation" else "miner"
+    accounts = [simulation_account(config.seed, party, index) for index in range(config.miners.count)]
     secrets = [simulation_secret(config.seed, "vrf", index) for index in range(config.miners.count)]
     stakes = config.miners.stakes or [1] * config.miners.count
     customers = [simulation_account(config.seed, "customer", index) for index in range(config.customers)]

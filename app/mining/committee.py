@@ -13,12 +13,12 @@ from typing import Protocol, TypeVar
 
 from eth_account.signers.local import LocalAccount
 
-from app.mining.election import Ticket, election_message, next_seed, rank
+from app.mining.election import electorate, next_seed, rank
 from app.mining.miner import Vote
 from app.mining.round import SealedRound
 from app.protocol.digest import BlobRef, hex32, sha256
 from app.protocol.errors import HearthError, ProtocolError, RoundError
-from app.protocol.record import CustomerEntry, RoundRecord
+from app.protocol.record import Candidate, CustomerEntry, RoundRecord, Ticket
 from app.protocol.verdict import Verdict, quorum_of
 from app.store.base import reference
 
@@ -108,29 +108,28 @@ class Committee:
         """
         dissent: dict[str, str] = {}
         tickets = list(self._ask(lambda miner: miner.ticket(sealed), sealed, dissent).values())
-        message = election_message(sealed.domain, sealed.policy.digest, sealed.round, sealed.seed)
-        ranked = rank(tickets, sealed.vrf_keys, message)
+        ranked = rank(tickets, electorate(sealed))
         seconds = [0.0, 0.0]
-        for place, ticket in enumerate(ranked):
-            votes = self._votes(sealed, tickets, place, ticket, dissent)
+        for place, leader in enumerate(ranked):
+            votes = self._votes(sealed, tickets, place, leader, dissent)
             for vote in votes.values():
                 seconds[0] += vote.fetch_seconds
                 seconds[1] += vote.compute_seconds
             agreed = _quorum(sealed, votes, dissent)
-            if ticket.miner not in agreed:
+            if leader.miner not in agreed:
                 continue
             try:
-                return self._publish(sealed, agreed, ticket.miner, dissent, seconds)
+                return self._publish(sealed, agreed, leader.miner, dissent, seconds)
             except HearthError as error:
-                dissent[ticket.miner] = f"could not publish: {error}"
+                dissent[leader.miner] = f"could not publish: {error}"
         raise RoundError(f"round {sealed.round}: no leader is left. {_told(dissent)}")
 
     def _votes(
-        self, sealed: SealedRound, tickets: Sequence[Ticket], place: int, leader: Ticket, dissent: dict[str, str]
+        self, sealed: SealedRound, tickets: Sequence[Ticket], place: int, leader: Candidate, dissent: dict[str, str]
     ) -> dict[str, Vote]:
         """Return the votes that are about this round under this leader, by miner."""
         question = (sealed.policy.digest, sealed.round, sealed.root, sealed.participants, len(sealed.customers))
-        expected = (*question, leader.miner, place, next_seed(leader))
+        expected = (*question, leader.miner, place, next_seed(leader.proof))
 
         def checked(miner: Voter) -> Vote:
             vote = miner.vote(sealed, tickets, place)

@@ -9,14 +9,14 @@ miner shows a ticket:
    its weight;
 3. miners without a weight, by their one priority: they vote, and lead only where nobody else is left.
 
-Equal priorities (a collision of SHA-256) go by address. A miner's output on a seed is unique, so it cannot be ground, and
-nobody knows it before the miner shows its proof. The next seed is the leader's output.
+Equal priorities (a collision of SHA-256) go by address. A miner's output on a seed is unique, so it cannot be ground,
+and nobody knows it before the miner shows its proof. The next seed is the leader's output.
 
 What this does not give
 -----------------------
-* *Withholding.* A leader can stay silent and lose its turn: the next rank's output becomes the seed. Who holds the first
-  k ranks chooses among k + 1 seeds; with a share s of the weight that happens with probability about ``s**k``, and each
-  choice costs a turn and the round a ``leader_window``. What a round comes to is not a leader's to choose.
+* *Withholding.* A leader can stay silent and lose its turn: the next rank's output becomes the seed. Who holds the
+  first k ranks chooses among k + 1 seeds; with a share s of the weight that happens with probability about ``s**k``,
+  and each choice costs a turn and the round a ``leader_window``. What a round comes to is not a leader's to choose.
 * *The first seed* follows from the policy. A manufacturer that tries G policies, or a miner that tries G keys after it
   saw the policy, gets the best of G first seeds for a miner whose secret it knows; each later seed is a VRF output
   again, but a head start of about ``log G / log(1/s)`` rounds in a row is possible.

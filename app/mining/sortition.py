@@ -1,18 +1,18 @@
 """Cryptographic sortition: how many of a miner's sub-users a VRF output selects, in exact integer arithmetic.
 
-Zhao et al. 2020 take it from Algorand (Gilad et al., SOSP 2017, algorithm 1). A miner of weight m counts as m sub-users,
-each of which is to be selected with probability p = tau / W, where W is the weight of all and tau how many should be
-selected on average. One uniform number decides for all m at once: with u the miner's VRF output as a fraction of its
-range, it has j selected sub-users if
+Zhao et al. 2020 take it from Algorand (Gilad et al., SOSP 2017, algorithm 1). A miner of weight m counts as m
+sub-users, each of which is to be selected with probability p = tau / W, where W is the weight of all and tau how many
+should be selected on average. One uniform number decides for all m at once: with u the miner's VRF output as a fraction
+of its range, it has j selected sub-users if
 
     sum_{k<j} C(m,k) p^k (1-p)^(m-k)  <=  u  <  sum_{k<=j} C(m,k) p^k (1-p)^(m-k)
 
-so that j is binomial with parameters m and p. Both papers print the interval one term later (sums to j and to j + 1): then
-an output below the first term lies in no interval, and every other count comes out one too low.
+so that j is binomial with parameters m and p. Both papers print the interval one term later (sums to j and to j + 1):
+then an output below the first term lies in no interval, and every other count comes out one too low.
 
-No float decides: with p = a/b in lowest terms everything is multiplied by b^m, which leaves integers. A sum of binomials
-with one p is binomial, so to split a weight among several accounts changes nothing; and what a miner gets out of a
-weight does not depend on who else has the rest, only on how much that is.
+No float decides: with p = a/b in lowest terms everything is multiplied by b^m, which leaves integers. A sum of
+binomials with one p is binomial, so to split a weight among several accounts changes nothing; and what a miner gets out
+of a weight does not depend on who else has the rest, only on how much that is.
 """
 
 from __future__ import annotations

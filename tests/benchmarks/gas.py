@@ -1,10 +1,9 @@
 """Print what the contract costs: python tests/benchmarks/gas.py [--write]
 
-Gas of every transaction of a task; and, to compare with peers that keep every update's digest in a slot of its own, what
-a round costs a customer if ours did so too. The clock, the keys and so all signatures are fixed: the same contract gives the
-same figures on every machine, and every node with Prague's rules gives them too. ``--write`` renews the committed
-snapshot (tests/contracts/gas_snapshot.json), which a test compares: a change has to be deliberate.
-"""
+Gas of every transaction of a task; and, to compare with peers that keep every update's digest in a slot of its own,
+what a round costs a customer if ours did so too. The clock, the keys and so all signatures are fixed: the same contract
+gives the same figures on every machine, and every node with Prague's rules gives them too. ``--write`` renews the
+committed snapshot (tests/contracts/gas_snapshot.json), which a test compares: a change has to be deliberate."""
 
 from __future__ import annotations
 

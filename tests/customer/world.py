@@ -75,6 +75,8 @@ def world(privacy: PrivacyConfig = RECORD, head: str = "auto") -> World:
         gamma_max=10,
         examples_cap=1000,
         fractional_bits=grid.fractional_bits,
+        weighting="equal",
+        tau=1,
         layout=shape,
         model=reference(initial),
         frozen=reference(frozen),

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from app.mining.committee import Committee, Decision
-from app.mining.election import Ticket
 from app.mining.miner import Miner, Vote
 from app.mining.round import SealedRound
 from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import ProtocolError, RoundError, StoreError, StoreUnavailableError
-from app.protocol.record import Mark, RoundRecord
+from app.protocol.record import Mark, RoundRecord, Ticket
 from app.protocol.verdict import quorum_of
 
 
@@ -104,7 +103,7 @@ def _with(world, sealed: SealedRound, *kinds: type[Miner], places: Sequence[int]
     """Return the miners, those at the given places of the ranking replaced."""
     miners = world.miners()
     reference = miners[0].vote(sealed, [miner.ticket(sealed) for miner in miners])
-    ranking = [ticket.miner for ticket in RoundRecord.from_bytes(reference.record).election.tickets]
+    ranking = [candidate.miner for candidate in RoundRecord.from_bytes(reference.record).election.candidates]
     for kind, place in zip(kinds, places, strict=True):
         index = next(i for i, miner in enumerate(miners) if miner.address == ranking[place])
         miners[index] = kind(world.miner_accounts[index], world.secrets[index], world.store)
@@ -169,8 +168,8 @@ def test_a_leader_that_does_not_publish_gives_way(world, kind: type[Miner]) -> N
     _check(world, sealed, decision)
     assert decision.leader.address != traitor.address
     election = RoundRecord.from_bytes(world.store.get(decision.record, 10**6)).election
-    assert election.leader == election.tickets[1].miner
-    assert election.tickets[0].miner == traitor.address
+    assert election.leader == election.candidates[1].miner
+    assert election.candidates[0].miner == traitor.address
 
 
 @pytest.mark.parametrize("kind", BYZANTINE)

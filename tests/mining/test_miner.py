@@ -5,12 +5,11 @@ from dataclasses import replace
 import pytest
 
 from app.mining import miner as module
-from app.mining.election import Ticket
 from app.mining.outcome import evaluate
 from app.protocol import vrf
 from app.protocol.digest import sha256
 from app.protocol.errors import RoundError, StoreUnavailableError
-from app.protocol.record import RoundRecord
+from app.protocol.record import RoundRecord, Ticket
 from app.store.base import reference
 
 
@@ -34,7 +33,7 @@ def test_the_leader_is_elected_by_the_tickets(world) -> None:
     for place in range(4):
         vote = miners[0].vote(sealed, tickets[::-1], place)
         election = RoundRecord.from_bytes(vote.record).election
-        leading = election.tickets[place]
+        leading = election.candidates[place]
         assert vote.verdict.leader == election.leader == leading.miner
         assert vote.verdict.seed == election.seed == vrf.proof_to_hash(leading.proof)[:32]
         leaders.append(vote.verdict.leader)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from app.protocol.digest import BlobRef, canonical_json
 from app.protocol.errors import ProtocolError
 from app.protocol.keys import simulation_account
-from app.protocol.record import CustomerEntry, Election, Evaluation, Mark, Reason, RoundRecord, Ticket
+from app.protocol.record import Candidate, CustomerEntry, Election, Evaluation, Mark, Reason, RoundRecord
 
 ADDRESSES = sorted((simulation_account(1, "customer", i).address for i in range(4)), key=lambda a: int(a, 16))
 COUNT = st.integers(0, 2**63 - 1)
@@ -31,7 +31,8 @@ ENTRIES = st.builds(
 GOOD = CustomerEntry(ADDRESSES[0], 3, 5, Mark.H, Reason.ACCEPTED, 2**70, True, False, 250, 0)
 BAD = CustomerEntry(ADDRESSES[1], 1, 5, Mark.L, Reason.MISSING, None, False, False, 0, None)
 EVALUATION = Evaluation(b"\1" * 32, 3, 5, 2, "outlier", "median", False, BlobRef(b"\2" * 32, 9, "bafk"), (GOOD, BAD))
-ELECTION = Election((Ticket(ADDRESSES[2], b"\3" * 80), Ticket(ADDRESSES[3], b"\4" * 80)), ADDRESSES[2], b"\5" * 32)
+CANDIDATES = (Candidate(ADDRESSES[2], b"\3" * 80, 7, 2), Candidate(ADDRESSES[3], b"\4" * 80, 1, 0))
+ELECTION = Election(CANDIDATES, ADDRESSES[2], b"\5" * 32)
 RECORD = RoundRecord(EVALUATION, ELECTION)
 
 
@@ -63,7 +64,12 @@ def test_text_by_example() -> None:
         "weight": 250,
         "saturated": 0,
     }
-    assert value["election"]["tickets"][0] == {"miner": ADDRESSES[2], "proof": "0x" + "03" * 80}
+    assert value["election"]["candidates"][0] == {
+        "miner": ADDRESSES[2],
+        "proof": "0x" + "03" * 80,
+        "weight": 7,
+        "selected": 2,
+    }
 
 
 @pytest.mark.parametrize("customers", [(BAD, GOOD), (GOOD, GOOD)])
@@ -113,12 +119,14 @@ ENTRY = ("evaluation", "customers", 0)
         (("evaluation", "customers"), [[]]),
         (("election", "leader"), "0x00"),
         (("election", "seed"), "0x" + "AB" * 32),
-        (("election", "tickets"), [3]),
-        (("election", "tickets", 0, "proof"), "0x" + "03" * 79),
-        (("election", "tickets", 0, "proof"), "0x" + "03" * 79 + "  "),
-        (("election", "tickets", 0, "proof"), "0x" + "AB" * 80),
-        (("election", "tickets", 0, "proof"), "0x" + "zz" * 80),
-        (("election", "tickets", 0, "miner"), None),
+        (("election", "candidates"), [3]),
+        (("election", "candidates", 0, "proof"), "0x" + "03" * 79),
+        (("election", "candidates", 0, "proof"), "0x" + "03" * 79 + "  "),
+        (("election", "candidates", 0, "proof"), "0x" + "AB" * 80),
+        (("election", "candidates", 0, "proof"), "0x" + "zz" * 80),
+        (("election", "candidates", 0, "miner"), None),
+        (("election", "candidates", 0, "weight"), -1),
+        (("election", "candidates", 0, "selected"), 1.0),
         (("election",), []),
         (("extra",), 1),
     ],
