@@ -12,6 +12,7 @@ usage: hearth COMMAND ...
 
   run [key=value ...]   run a task, as python -m app does; hearth run --help says more
   show RUN_DIR          print the tables of a finished run again
+  chain COMMAND ...     an embedded chain made, served to other programs, shown; hearth chain --help says more
   wallet COMMAND ...    keys in encrypted files: new, show, import; hearth wallet --help says more
   --version             print the version"""
 
@@ -58,6 +59,12 @@ def _wallet(arguments: Sequence[str]) -> int:
     return wallet(arguments)
 
 
+def _chain(arguments: Sequence[str]) -> int:
+    from app.chain_command import main as chain
+
+    return chain(arguments)
+
+
 def _version(arguments: Sequence[str]) -> int:
     from importlib.metadata import version
 
@@ -73,6 +80,7 @@ def _help(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "run": _run,
     "show": _show,
+    "chain": _chain,
     "wallet": _wallet,
     "--version": _version,
     "--help": _help,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app import cli
 from app.config import compose
 from app.launch import launch
 from app.ledger.chain import Chain, embedded_chain, open_chain
@@ -34,6 +37,26 @@ def test_a_node_and_the_embedded_chain_come_to_the_same(tmp_path: Path, anvil_ur
         assert node[same] == embedded[same]
     for kind in ("seal", "finalise", "deploy"):  # the same work; calldata differs by the bytes of addresses and proofs
         assert node["gas"][kind] == pytest.approx(embedded["gas"][kind], rel=0.02)
+
+
+def test_a_served_embedded_chain_and_one_in_process_come_to_the_same(tmp_path: Path) -> None:
+    """A run whose chain is served by another process, from `hearth chain new` to the model."""
+    file = tmp_path / "chain.sqlite"
+    assert cli.main(["chain", "new", str(file), "--seed", "0"]) == 0
+    line = [sys.executable, "-m", "app.cli", "chain", "serve", str(file), "--port", "0"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            url = (server.stdout.readline() + server.stdout.readline()).split()[-3]
+            served = run(tmp_path, "served", "chain=rpc", f"chain.url={url}", "chain.chain_id=2020")
+        finally:
+            server.kill()
+    embedded = run(tmp_path, "embedded")
+    for same in ("model_digest", "policy_digest", "reputation_by_round", "aggregated", "accuracy_by_round"):
+        assert served[same] == embedded[same]
+    evidence = open_chain(file)  # the server was killed, and everything is there
+    assert evidence.head()[1].hex() == served["head"]["hash"][2:]
+    evidence.close()
 
 
 def test_without_a_lender_the_manufacturer_is_told_what_is_missing(chain: Chain) -> None:

@@ -253,7 +253,7 @@ def embedded_chain(
         raise
 
 
-def open_chain(path: Path, *, readonly: bool = False) -> Chain:
+def open_chain(path: Path, *, readonly: bool = False, journal: Path | None = None) -> Chain:
     """Open an embedded chain that exists, for example as evidence.
 
     Raises
@@ -261,7 +261,7 @@ def open_chain(path: Path, *, readonly: bool = False) -> Chain:
     LedgerError
         If there is none, or it has a writer and ``readonly`` is not set.
     """
-    return _embedded(EmbeddedNode.open(path, readonly=readonly))
+    return _embedded(EmbeddedNode.open(path, readonly=readonly), None if readonly else journal)
 
 
 def rpc_chain(

@@ -37,6 +37,9 @@ _HOPELESS = (
     "initcode size",
     "invalid sender",
     "priority fee per gas higher than max",
+    "reading only",
+    "method not found",
+    "does not exist/is not available",
 )
 
 

@@ -9,7 +9,7 @@ from web3 import Web3
 
 from app.ledger.chain import Sent
 from app.ledger.task_contract import TaskContract
-from app.protocol.signing import Domain, Fields, sign
+from app.protocol.signing import Domain, Fields, recover, sign
 
 _FIELDS: Fields = (("customer", "address"), ("recipient", "address"), ("nonce", "uint256"), ("deadline", "uint256"))
 
@@ -36,6 +36,10 @@ class Claim:
     def sign(self, account: LocalAccount, domain: Domain) -> bytes:
         """Return the customer's signature (65 bytes)."""
         return sign(account, domain, "Claim", _FIELDS, asdict(self))
+
+    def signer(self, domain: Domain, signature: bytes) -> str:
+        """Return the checksum address that signed it; raise `ProtocolError` if the signature is malformed."""
+        return recover(domain, "Claim", _FIELDS, asdict(self), signature)
 
 
 class Rewards:

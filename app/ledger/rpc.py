@@ -8,36 +8,30 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import rlp
-from eth.abc import BlockAPI, BlockHeaderAPI, ComputationAPI, SignedTransactionAPI
-from eth.constants import GAS_TX
-from eth.exceptions import HeaderNotFound, Revert, TransactionNotFound
-from eth.vm.forks.prague.constants import STANDARD_TOKEN_COST, TOTAL_COST_FLOOR_PER_TOKEN
+from eth.abc import BlockAPI, BlockHeaderAPI, SignedTransactionAPI
+from eth.exceptions import HeaderNotFound, TransactionNotFound
 from eth.vm.forks.prague.transactions import PragueTransactionBuilder
-from eth.vm.spoof import SpoofTransaction
 from eth_typing import Address, Hash32
 from eth_utils import ValidationError, to_canonical_address
 
 from app.ledger.embedded import EmbeddedNode
+from app.ledger.json_rpc import INVALID_PARAMS, NO_METHOD, REFUSED, TOO_MUCH, Json, RpcError
+from app.ledger.rpc_call import call, estimate_gas, least_gas
 from app.ledger.rpc_encoding import block_json, data, quantity, receipts_json, transaction_json
 from app.protocol.errors import LedgerError
 
-Json = dict[str, Any]
 TIP = 10**9  # wei per gas that we suggest; any tip is taken
 _EIP_1559 = 2
-_REVERTED, _REFUSED, _NO_METHOD = 3, -32000, -32601
+_NEWEST = ("latest", "pending", "safe", "finalized")
 _CACHED_BLOCKS = 64
-
-
-class RpcError(Exception):
-    """An error that is answered, not raised: JSON-RPC code, message and data."""
-
-    def __init__(self, code: int, message: str, details: str | None = None) -> None:
-        super().__init__(message)
-        self.code, self.message, self.details = code, message, details
+_MOST_LOGS = 10_000
+"""Of one answer."""
+_MOST_HISTORY = 1024
+"""Blocks of one fee history."""
 
 
 class EmbeddedRpc:
@@ -68,7 +62,9 @@ class EmbeddedRpc:
             "eth_getBlockByHash": self._block_by_hash,
             "eth_getTransactionByHash": self._transaction,
             "eth_getTransactionReceipt": self._receipt,
+            "eth_getBlockReceipts": self._block_receipts,
             "eth_getLogs": self._logs,
+            "net_listening": lambda: True,
         }
 
     def handle(self, request: Json) -> Json:
@@ -81,29 +77,44 @@ class EmbeddedRpc:
         """
         answer: Json = {"jsonrpc": "2.0", "id": request.get("id")}
         try:
-            method = self._methods.get(request["method"])
-            if method is None:
-                raise RpcError(_NO_METHOD, f"the method {request['method']} does not exist")
-            with self._node.lock:
-                answer["result"] = method(*(request.get("params") or []))
+            answer["result"] = self._dispatch(request["method"], request.get("params") or [])
         except RpcError as error:
-            answer["error"] = {"code": error.code, "message": error.message}
-            if error.details is not None:
-                answer["error"]["data"] = error.details
+            answer["error"] = error.to_json()
         except sqlite3.Error as error:
             raise LedgerError(f"{self._node.path}: {error}") from error
-        except (ValidationError, LookupError, TypeError, ValueError, rlp.exceptions.RLPException) as error:
-            answer["error"] = {"code": _REFUSED, "message": f"{type(error).__name__}: {error}"}
+        except (ValidationError, LookupError, rlp.exceptions.RLPException) as error:
+            answer["error"] = RpcError(REFUSED, f"{type(error).__name__}: {error}").to_json()
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            problem = f"invalid parameters of {request['method']}: {error}"
+            answer["error"] = RpcError(INVALID_PARAMS, problem).to_json()
         return answer
+
+    def _dispatch(self, name: str, params: list[Any]) -> Any:
+        method = self._methods.get(name)
+        if method is None:
+            raise RpcError(NO_METHOD, f"the method {name} does not exist")
+        with self._node.lock:
+            return method(*params)
 
     # Blocks and state
 
-    def _header(self, tag: str) -> BlockHeaderAPI:
-        if tag in ("latest", "pending", "safe", "finalized"):
+    def _header(self, tag: Any) -> BlockHeaderAPI:
+        """Return the header of a block by its number, its tag, or as EIP-1898 has it."""
+        if isinstance(tag, dict):
+            if "blockHash" in tag:
+                return self._header_of(tag["blockHash"])
+            tag = tag["blockNumber"]
+        if tag in _NEWEST or tag is None:
             return self._node.header()
         return self._node.header(0 if tag == "earliest" else int(tag, 16))
 
-    def _state(self, tag: str) -> Any:
+    def _header_of(self, block_hash: str) -> BlockHeaderAPI:
+        try:
+            return self._node.evm.get_block_header_by_hash(Hash32(bytes.fromhex(block_hash[2:])))
+        except HeaderNotFound as error:
+            raise RpcError(REFUSED, "unknown block") from error
+
+    def _state(self, tag: Any) -> Any:
         return self._node.state_after(self._header(tag))
 
     def _base_fee(self, header: BlockHeaderAPI) -> int:
@@ -112,9 +123,11 @@ class EmbeddedRpc:
     def _storage(self, who: str, slot: str, tag: str = "latest") -> str:
         return data(self._state(tag).get_storage(_address(who), int(slot, 16)).to_bytes(32, "big"))
 
-    def _fee_history(self, count: str | int, newest: str = "latest", percentiles: tuple[float, ...] = ()) -> Json:
+    def _fee_history(
+        self, count: str | int, newest: str = "latest", percentiles: Sequence[float] | None = None
+    ) -> Json:
         last = self._header(newest)
-        number = int(count, 16) if isinstance(count, str) else count
+        number = min(int(count, 16) if isinstance(count, str) else count, _MOST_HISTORY)
         first = max(0, last.block_number - number + 1)
         headers = [self._node.header(n) for n in range(first, last.block_number + 1)]
         following = self._node.state_after(last).execution_context.base_fee_per_gas or 0
@@ -122,7 +135,7 @@ class EmbeddedRpc:
             "oldestBlock": quantity(first),
             "baseFeePerGas": [quantity(self._base_fee(header)) for header in headers] + [quantity(following)],
             "gasUsedRatio": [header.gas_used / header.gas_limit for header in headers],
-            "reward": [[quantity(TIP)] * len(percentiles) for _ in headers],
+            "reward": [[quantity(TIP)] * len(percentiles or ()) for _ in headers],
         }
 
     def _block_by_number(self, tag: str, full: bool = False) -> Json | None:
@@ -133,14 +146,21 @@ class EmbeddedRpc:
 
     def _block_by_hash(self, block_hash: str, full: bool = False) -> Json | None:
         try:
-            header = self._node.evm.get_block_header_by_hash(Hash32(bytes.fromhex(block_hash[2:])))
-        except HeaderNotFound:
+            return block_json(self._node.evm.get_block_by_header(self._header_of(block_hash)), full)
+        except RpcError:
             return None
-        return block_json(self._node.evm.get_block_by_header(header), full)
+
+    def _block_receipts(self, tag: Any) -> list[Json] | None:
+        try:
+            return self._receipts_of(self._header(tag))
+        except (LookupError, RpcError):
+            return None
 
     # Transactions
 
     def _send_raw(self, raw: str) -> str:
+        if self._node.readonly:
+            raise RpcError(REFUSED, "the chain is open for reading only")
         transaction = PragueTransactionBuilder.decode(bytes.fromhex(raw[2:]))
         self._check(transaction)
         self._node.seal(transaction)
@@ -149,28 +169,28 @@ class EmbeddedRpc:
     def _check(self, transaction: SignedTransactionAPI) -> None:
         """Refuse what no block may hold, with the messages that clients know from other nodes."""
         if getattr(transaction, "type_id", None) != _EIP_1559:
-            raise RpcError(_REFUSED, "transaction type not supported (allowed: EIP-1559)")
+            raise RpcError(REFUSED, "transaction type not supported (allowed: EIP-1559)")
         if transaction.chain_id != self._node.chain_id:
-            raise RpcError(_REFUSED, f"invalid chain id: {transaction.chain_id} (allowed: {self._node.chain_id})")
+            raise RpcError(REFUSED, f"invalid chain id: {transaction.chain_id} (allowed: {self._node.chain_id})")
         transaction.validate()
         transaction.check_signature_validity()
         if self._place(transaction.hash) is not None:
-            raise RpcError(_REFUSED, "already known")
+            raise RpcError(REFUSED, "already known")
         head = self._node.header()
         state = self._node.state_after(head)
         base_fee = state.execution_context.base_fee_per_gas or 0
         nonce = state.get_nonce(transaction.sender)
         if transaction.nonce != nonce:
             word = "low" if transaction.nonce < nonce else "high"
-            raise RpcError(_REFUSED, f"nonce too {word}: next nonce {nonce}, tx nonce {transaction.nonce}")
+            raise RpcError(REFUSED, f"nonce too {word}: next nonce {nonce}, tx nonce {transaction.nonce}")
         if transaction.gas > head.gas_limit:
-            raise RpcError(_REFUSED, f"exceeds block gas limit of {head.gas_limit}")
-        if transaction.gas < _least_gas(transaction):
-            raise RpcError(_REFUSED, f"intrinsic gas too low: {transaction.gas} of {_least_gas(transaction)}")
+            raise RpcError(REFUSED, f"exceeds block gas limit of {head.gas_limit}")
+        if transaction.gas < least_gas(transaction):
+            raise RpcError(REFUSED, f"intrinsic gas too low: {transaction.gas} of {least_gas(transaction)}")
         if transaction.max_fee_per_gas < base_fee:
-            raise RpcError(_REFUSED, "max fee per gas less than block base fee")
+            raise RpcError(REFUSED, "max fee per gas less than block base fee")
         if state.get_balance(transaction.sender) < transaction.value + transaction.gas * transaction.max_fee_per_gas:
-            raise RpcError(_REFUSED, "insufficient funds for gas * price + value")
+            raise RpcError(REFUSED, "insufficient funds for gas * price + value")
 
     def _place(self, transaction_hash: Hash32) -> tuple[BlockAPI, int] | None:
         try:
@@ -201,65 +221,11 @@ class EmbeddedRpc:
 
     # Calls that leave no trace
 
-    def _execute(self, call: Json, tag: str, gas: int) -> ComputationAPI:
-        """Execute a call on a state that is thrown away; the sender pays nothing, whatever its balance."""
-        state, sender = self._state(tag), _address(call.get("from") or "0x" + "00" * 20)
-        fee = state.execution_context.base_fee_per_gas
-        state.set_balance(sender, state.get_balance(sender) + gas * fee)
-        unsigned = PragueTransactionBuilder.new_unsigned_dynamic_fee_transaction(
-            chain_id=self._node.chain_id,
-            nonce=state.get_nonce(sender),
-            max_priority_fee_per_gas=0,
-            max_fee_per_gas=fee,
-            gas=gas,
-            to=_address(call["to"]) if call.get("to") else Address(b""),
-            value=int(call.get("value") or "0x0", 16),
-            data=bytes.fromhex((call.get("data") or call.get("input") or "0x")[2:]),
-            access_list=(),
-        )
-        transaction = SpoofTransaction(unsigned, from_=sender)
-        if gas < _least_gas(transaction):
-            raise ValidationError(f"intrinsic gas too low: {gas} of {_least_gas(transaction)}")
-        computation: ComputationAPI = state.apply_transaction(transaction)
-        return computation
+    def _call(self, request: Json, tag: Any = "latest", *_: Any) -> str:
+        return call(self._node, self._header(tag), _object(request))
 
-    def _succeed(self, computation: ComputationAPI) -> ComputationAPI:
-        if computation.is_error and isinstance(computation.error, Revert):
-            raise RpcError(_REVERTED, "execution reverted", data(computation.output))
-        if computation.is_error:
-            raise RpcError(_REFUSED, f"{type(computation.error).__name__}: {computation.error}")
-        return computation
-
-    def _gas_of(self, call: Json, tag: str) -> int:
-        return int(call["gas"], 16) if call.get("gas") else int(self._header(tag).gas_limit)
-
-    def _call(self, call: Json, tag: str = "latest", *_: Any) -> str:
-        return data(self._succeed(self._execute(call, tag, self._gas_of(call, tag))).output)
-
-    def _estimate_gas(self, call: Json, tag: str = "latest", *_: Any) -> str:
-        """Return the least gas, to half a per cent, with which the call succeeds: what it uses, or by bisection."""
-        enough = self._gas_of(call, tag)
-        computation = self._succeed(self._execute(call, tag, enough))
-        used = enough - computation.get_gas_remaining()
-        too_little = used - computation.get_gas_refund() - 1
-        # A 64th is kept from inner calls, so what was used may not be enough.
-        for guess in (used, used * 65 // 64 + 2300):
-            if guess < enough and self._suffices(call, tag, guess):
-                enough = guess
-                break
-        while enough - too_little > max(1, enough // 200):
-            middle = (enough + too_little) // 2
-            if self._suffices(call, tag, middle):
-                enough = middle
-            else:
-                too_little = middle
-        return quantity(enough)
-
-    def _suffices(self, call: Json, tag: str, gas: int) -> bool:
-        try:
-            return not self._execute(call, tag, gas).is_error
-        except ValidationError:  # not even the intrinsic gas
-            return False
+    def _estimate_gas(self, request: Json, tag: Any = "latest", *_: Any) -> str:
+        return estimate_gas(self._node, self._header(tag), _object(request))
 
     # Logs
 
@@ -268,7 +234,7 @@ class EmbeddedRpc:
         addresses = [addresses] if isinstance(addresses, str) else addresses
         wanted = None if addresses is None else {address.lower() for address in addresses}
         topics = [[topic] if isinstance(topic, str) else topic for topic in query.get("topics") or []]
-        return [
+        found = [
             log
             for header in self._range(query)
             if header.bloom
@@ -276,13 +242,13 @@ class EmbeddedRpc:
             for log in receipt["logs"]
             if (wanted is None or log["address"].lower() in wanted) and _matches(log["topics"], topics)
         ]
+        if len(found) > _MOST_LOGS:
+            raise RpcError(TOO_MUCH, f"{len(found)} logs fit (allowed: {_MOST_LOGS}; ask for fewer blocks)")
+        return found
 
     def _range(self, query: Json) -> Iterator[BlockHeaderAPI]:
         if query.get("blockHash"):
-            try:
-                yield self._node.evm.get_block_header_by_hash(Hash32(bytes.fromhex(query["blockHash"][2:])))
-            except HeaderNotFound as error:
-                raise RpcError(_REFUSED, "unknown block") from error
+            yield self._header_of(query["blockHash"])
             return
         newest = self._node.header().block_number
         first, last = (self._number(query.get(key) or "latest", newest) for key in ("fromBlock", "toBlock"))
@@ -297,14 +263,10 @@ def _address(text: str) -> Address:
     return to_canonical_address(text)
 
 
-def _least_gas(transaction: Any) -> int:
-    """Return the gas below which no block may hold a transaction.
-
-    py-evm 0.12 charges EIP-7623's price of calldata but does not ask for a gas limit that covers it, as the EIP does.
-    """
-    zeros = int(transaction.data.count(0))
-    tokens: int = zeros + STANDARD_TOKEN_COST * (len(transaction.data) - zeros)
-    return max(int(transaction.intrinsic_gas), int(GAS_TX + TOTAL_COST_FLOOR_PER_TOKEN * tokens))
+def _object(value: Any) -> Json:
+    if not isinstance(value, dict):
+        raise ValueError("a call must be an object")
+    return value
 
 
 def _matches(topics: list[str], wanted: list[list[str] | None]) -> bool:

@@ -41,12 +41,20 @@ def canonical_json(value: Any) -> bytes:
 
 
 def parse_json(data: bytes, what: str) -> dict[str, Any]:
-    """Parse a JSON object from outside.
+    """Parse a JSON object from outside; raise `ProtocolError` as `parse_value`, and where it is none."""
+    value = parse_value(data, what)
+    if not isinstance(value, dict):
+        raise ProtocolError(f"{what} must be a JSON object")
+    return value
+
+
+def parse_value(data: bytes, what: str) -> Any:
+    """Parse JSON from outside.
 
     Raises
     ------
     ProtocolError
-        If it is not one, or is nested deeper than any record of ours. The depth is checked first: another library
+        If it is none, or is nested deeper than any record of ours. The depth is checked first: another library
         raises the interpreter's recursion limit so far that the parser could exhaust the stack and end the process.
     """
     depth = deepest = 0
@@ -56,12 +64,9 @@ def parse_json(data: bytes, what: str) -> dict[str, Any]:
     if deepest > MAX_DEPTH:
         raise ProtocolError(f"{what} is nested {deepest} deep (allowed: {MAX_DEPTH})")
     try:
-        value = json.loads(data.decode("utf-8"))
+        return json.loads(data.decode("utf-8"))
     except ValueError as error:
         raise ProtocolError(f"{what} must be JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ProtocolError(f"{what} must be a JSON object")
-    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,9 @@ sys.path.append(str(Path(__file__).parent))
 from task_world import funded
 
 from app.ledger.chain import Chain, embedded_chain, rpc_chain
+from app.ledger.embedded import EmbeddedNode
+from app.ledger.sender import Waiting
+from app.ledger.server import serving
 
 PARTIES = funded(64, 10)
 
@@ -22,11 +25,22 @@ def chain(tmp_path: Path) -> Iterator[Chain]:
     chain.close()
 
 
-@pytest.fixture(params=["embedded", "anvil"])
+@pytest.fixture
+def served_chain(tmp_path: Path) -> Iterator[Chain]:
+    """An embedded chain behind its own server, as another process reaches it."""
+    node = EmbeddedNode.create(tmp_path / "served.sqlite", alloc=PARTIES)
+    with serving(node) as server:
+        chain = rpc_chain(server.url, 2020, waiting=Waiting(poll=0.001))
+        yield chain
+        chain.close()
+    node.close()
+
+
+@pytest.fixture(params=["embedded", "served", "anvil"])
 def any_chain(request: pytest.FixtureRequest) -> Chain:
-    """The embedded chain, and an independent node where there is one."""
-    if request.param == "embedded":
-        return request.getfixturevalue("chain")
+    """The embedded chain, in process and served, and an independent node where there is one."""
+    if request.param != "anvil":
+        return request.getfixturevalue({"embedded": "chain", "served": "served_chain"}[request.param])
     chain = rpc_chain(request.getfixturevalue("anvil_url"), 2020)
     for address, wei in PARTIES.items():
         chain.w3.provider.make_request("anvil_setBalance", [address, hex(wei)])

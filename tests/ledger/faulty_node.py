@@ -9,11 +9,11 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from eth.vm.forks.prague.transactions import PragueTransactionBuilder
+from json_server import HangUpError, answering
 from task_world import ETHER, MANUFACTURER, STRANGER, account
 from web3 import HTTPProvider, Web3
 
@@ -28,10 +28,6 @@ FUNDED = {MANUFACTURER.address: 100 * ETHER, STRANGER.address: 100 * ETHER, FILL
 # A contract that counts its calls in slot 0: PUSH0 SLOAD PUSH1 1 ADD PUSH0 SSTORE STOP, behind code that returns it.
 COUNTER = "0x6008600a5f3960085ff3" + "5f546001015f5500"
 Fault = Callable[["FaultyNode", str], Any]
-
-
-class HangUpError(Exception):
-    """The client gets no answer."""
 
 
 class RefusedError(Exception):
@@ -236,33 +232,12 @@ class FaultyNode:
 
 @contextmanager
 def served(node: FaultyNode) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            try:
-                body = json.dumps(node.handle(request)).encode()
-            except HangUpError:
-                self.close_connection = True
-                return
-            self.send_response(200)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        node.ended.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
-        node.node.close()
+    with answering(lambda body: json.dumps(node.handle(json.loads(body))).encode()) as url:
+        try:
+            yield url
+        finally:
+            node.ended.set()
+    node.node.close()
 
 
 def connect(url: str, journal: Path | None, **waiting: Any) -> Chain:

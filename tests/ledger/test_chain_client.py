@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import socket
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from eth_abi import encode
+from json_server import answering
 from task_world import ETHER, MANUFACTURER, STRANGER, World, account, customers, digest, funded
 
 from app.ledger.chain import Chain, rpc_chain
 from app.ledger.embedded import EmbeddedNode
 from app.ledger.faults import decode_revert
-from app.ledger.rpc import EmbeddedRpc
+from app.ledger.server import serving
 from app.ledger.task_ledger import TaskLedger
 from app.protocol.errors import ContractRevertedError, LedgerError
 
@@ -27,30 +25,9 @@ from app.protocol.errors import ContractRevertedError, LedgerError
 def url(tmp_path: Path) -> Iterator[str]:
     """A node of another process, as far as the client can tell: JSON-RPC over HTTP on loopback."""
     node = EmbeddedNode.create(tmp_path / "served.sqlite", alloc=funded(7, 4))
-    rpc = EmbeddedRpc(node)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            body = json.dumps(rpc.handle(request)).encode()
-            self.send_response(200)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-        node.close()
+    with serving(node) as server:
+        yield server.url
+    node.close()
 
 
 def test_a_round_through_a_url(url: str) -> None:
@@ -84,24 +61,11 @@ def test_not_a_url(url: str) -> None:
 
 
 def test_something_else_answers() -> None:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"<html>hello</html>")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            with pytest.raises(LedgerError, match="answers, but not as an Ethereum node does"):
-                rpc_chain(f"http://127.0.0.1:{server.server_address[1]}")
-        finally:
-            server.shutdown()
-            thread.join()
+    with (
+        answering(lambda _: b"<html>hello</html>") as url,
+        pytest.raises(LedgerError, match="answers, but not as an Ethereum node does"),
+    ):
+        rpc_chain(url)
 
 
 def test_a_closed_chain_says_so(chain: Chain) -> None:

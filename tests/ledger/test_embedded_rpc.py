@@ -10,8 +10,10 @@ import pytest
 from eth_account import Account
 from task_world import ETHER, MANUFACTURER, STRANGER, World, account
 
+from app.ledger import rpc_call
 from app.ledger.chain import Chain
 from app.ledger.embedded import EmbeddedNode
+from app.ledger.json_rpc import INVALID_PARAMS, REFUSED
 from app.ledger.rpc import EmbeddedRpc
 
 PAYMENT = {
@@ -80,22 +82,48 @@ def test_twice(rpc: EmbeddedRpc) -> None:
 
 @pytest.mark.parametrize("raw", ["0x", "0x02", "0x02c0", "nonsense", "0x04c0", "0xc0", signed()[:-2]])
 def test_malformed_transactions(rpc: EmbeddedRpc, raw: str) -> None:
-    assert ask(rpc, "eth_sendRawTransaction", raw)["code"] == -32000
+    assert ask(rpc, "eth_sendRawTransaction", raw)["code"] in (REFUSED, INVALID_PARAMS)
     assert ask(rpc, "eth_blockNumber") == "0x0"
 
 
 @pytest.mark.parametrize(
-    ("method", "params"),
+    ("method", "params", "code"),
     [
-        ("eth_getBalance", ["0x12"]),
-        ("eth_getBalance", [STRANGER.address, "0x5"]),
-        ("eth_call", []),
-        ("eth_chainId", [1, 2]),
-        ("eth_getLogs", [{"blockHash": "0x" + "11" * 32}]),
+        ("eth_getBalance", ["0x12"], INVALID_PARAMS),
+        ("eth_getBalance", [STRANGER.address, "nonsense"], INVALID_PARAMS),
+        ("eth_getBalance", [STRANGER.address, ["0x1"]], INVALID_PARAMS),
+        ("eth_getBalance", [None], INVALID_PARAMS),
+        ("eth_getBalance", [STRANGER.address, "0x5"], REFUSED),
+        ("eth_getBalance", [STRANGER.address, "0x" + "f" * 64], REFUSED),
+        ("eth_getBalance", [STRANGER.address, {"blockHash": "0x" + "11" * 32}], REFUSED),
+        ("eth_call", [], INVALID_PARAMS),
+        ("eth_call", ["0x"], INVALID_PARAMS),
+        ("eth_call", [{"data": "0xzz"}], INVALID_PARAMS),
+        ("eth_estimateGas", [{"to": STRANGER.address, "value": "0x-1"}], INVALID_PARAMS),
+        ("eth_chainId", [1, 2], INVALID_PARAMS),
+        ("eth_getLogs", [{"blockHash": "0x" + "11" * 32}], REFUSED),
+        ("eth_getLogs", [{"fromBlock": "0xnone"}], INVALID_PARAMS),
+        ("eth_getTransactionReceipt", [5], INVALID_PARAMS),
+        ("eth_getBlockByHash", ["0x12"], REFUSED),
     ],
 )
-def test_malformed_requests(rpc: EmbeddedRpc, method: str, params: list[Any]) -> None:
-    assert ask(rpc, method, *params)["code"] == -32000
+def test_malformed_requests(rpc: EmbeddedRpc, method: str, params: list[Any], code: int) -> None:
+    assert ask(rpc, method, *params)["code"] == code
+
+
+def test_a_block_may_be_named_as_eip_1898_has_it(rpc: EmbeddedRpc) -> None:
+    first = ask(rpc, "eth_getBlockByNumber", "0x0", False)["hash"]
+    ask(rpc, "eth_sendRawTransaction", signed())
+    for tag in ({"blockHash": first, "requireCanonical": True}, {"blockNumber": "0x0"}):
+        assert ask(rpc, "eth_getBalance", STRANGER.address, tag) == "0x0"
+    assert ask(rpc, "eth_getBlockReceipts", "latest")[0]["status"] == "0x1"
+
+
+def test_a_call_cannot_keep_the_chain_busy(rpc: EmbeddedRpc, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JUMPDEST PUSH0 JUMP goes round until the gas is used up: no caller may give more than the node's cap."""
+    monkeypatch.setattr(rpc_call, "MOST_GAS", 100_000)
+    for method in ("eth_call", "eth_estimateGas"):
+        assert ask(rpc, method, {"data": "0x5b5f56", "gas": hex(2**63)})["message"].startswith("OutOfGas")
 
 
 def test_unknown_method(rpc: EmbeddedRpc) -> None:
