@@ -117,7 +117,7 @@ def prepare(config: Config) -> Prepared:
     pretrain(model, data.public, config.seed)
     resolved = replace(
         config,
-        model=replace(config.model, name=model.name, split=model.split, head=model.head),
+        model=replace(config.model, name=model.name, split=model.split, head=model.head, bottleneck=model.bottleneck),
         train=config.train.resolved(model.head, max(data.summary.per_customer)),
     )
     return Prepared(resolved, data, model, time.perf_counter() - start)

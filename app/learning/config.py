@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 DATA_SETS = ("plaid", "digits", "mnist", "folder")
 PARTITIONS = ("iid", "dirichlet", "column")
-MODELS = ("auto", "signal", "cnn", "mlp")
-HEADS = ("auto", "mlp", "prototype")
+MODELS = ("auto", "signal", "scattering", "cnn", "mlp")
+HEADS = ("auto", "mlp", "prototype", "discriminant")
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,15 @@ class ModelConfig:
     Attributes
     ----------
     name : str
-        One of `MODELS`; ``auto`` takes what fits the data.
+        One of `MODELS`; ``auto`` takes what fits the data, and for images whether features are noised.
     split : str
         Last stage that runs on the phone; ``auto`` is ``bottleneck`` where features are noised and the stage before
         it where they are not.
     head : str
-        One of `HEADS`; ``auto`` is ``prototype`` where features are noised and ``mlp`` where they are not.
-    bottleneck : int
-        Features that leave the phone after the stage ``bottleneck``.
+        One of `HEADS`; ``auto`` is ``mlp`` where features are not noised, else ``discriminant`` after the model
+        ``scattering`` and ``prototype`` after the others.
+    bottleneck : int or None
+        Features that leave the phone after the stage ``bottleneck``; None takes what suits the model.
     hidden : tuple of int
         Widths of the hidden layers of the head ``mlp``; empty makes it linear.
     """
@@ -68,7 +69,7 @@ class ModelConfig:
     name: str = "auto"
     split: str = "auto"
     head: str = "auto"
-    bottleneck: int = 32
+    bottleneck: int | None = None
     hidden: tuple[int, ...] = (128, 64)
 
 
@@ -95,12 +96,13 @@ class TrainConfig:
 
 
 def default_training(head: str, records: int) -> TrainConfig:
-    """Return settings that suit a resolved head (``prototype`` or ``mlp``) and a customer with ``records`` records.
+    """Return settings that suit a resolved head and a customer with ``records`` records.
 
-    The prototype's loss is linear in the features, so one step over all records says everything. An MLP wants a
-    few hundred small steps a round: many passes over a small home's records, one over thousands.
+    The loss of ``prototype`` and ``discriminant`` is linear in the features, so one step over all records says
+    everything. An MLP wants a few hundred small steps a round: many passes over a small home's records, one over
+    thousands.
     """
-    if head == "prototype":
+    if head != "mlp":
         return TrainConfig(epochs=1, batch_size=0, learning_rate=1.0, momentum=0.0)
     if records < 1000:
         return TrainConfig(epochs=8, batch_size=16, learning_rate=0.01, momentum=0.9)

@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from app.learning.config import TrainConfig
 from app.learning.data import Dataset, Inputs
 from app.learning.models.build import SplitModel
+from app.learning.models.discriminant import DiscriminantHead
 from app.learning.models.heads import SHARPNESS, PrototypeHead
 from app.learning.models.phone import Scale
+from app.learning.models.scattering import Projection
 from app.learning.training import features, train_head
 
 VARIANTS = 8  # varied copies of each public record
+SCATTERED = 20  # the same where nothing but a projection is learnt from them
 STEPS = 400
 BATCH = 64
 RATE = 2e-3  # of Adam
@@ -41,15 +44,22 @@ def pretrain(model: SplitModel, public: Dataset, seed: int) -> None:
         Decides order, variants and jitter.
     """
     varied = np.random.default_rng([seed, 0xA06])
-    copies: list[Inputs] = [public.inputs, *(model.augment(public.inputs, varied) for _ in range(VARIANTS))]
+    variants = SCATTERED if model.name == "scattering" else VARIANTS
+    copies: list[Inputs] = [public.inputs, *(model.augment(public.inputs, varied) for _ in range(variants))]
     records = torch.cat([model.phone.prepare(copy) for copy in copies])
     labels = torch.from_numpy(public.labels).repeat(len(copies))
     _fit_scales(model.extractor, records[: len(public)])
-    if model.split == "bottleneck" or model.name == "cnn":
+    if model.name == "scattering":
+        _fit_projection(model.extractor, records)
+    elif model.split == "bottleneck" or model.name == "cnn":
         _train_extractor(model, records, labels, len(public.classes), seed)
     model.phone.requires_grad_(False)
     model.mec.requires_grad_(True)  # stages after the split go on learning there
-    _start_head(model, public, seed)
+    if isinstance(model.mec, DiscriminantHead):
+        counts = torch.from_numpy(np.bincount(public.labels, minlength=len(public.classes)))
+        model.mec.start(_in_parts(model.phone, records), labels, counts)
+    else:
+        _start_head(model, public, seed)
 
 
 def _fit_scales(extractor: nn.ModuleDict, records: Tensor) -> None:
@@ -57,6 +67,20 @@ def _fit_scales(extractor: nn.ModuleDict, records: Tensor) -> None:
     for layer in extractor.modules():
         if isinstance(layer, Scale):
             layer.fit(records)
+
+
+def _fit_projection(extractor: nn.ModuleDict, records: Tensor) -> None:
+    """Fit the `Projection` on the scattered records."""
+    scattered = _in_parts(extractor["scattering"], records)
+    for layer in extractor["bottleneck"].modules():
+        if isinstance(layer, Projection):
+            layer.fit(scattered)
+
+
+def _in_parts(module: nn.Module, records: Tensor) -> Tensor:
+    """Return what ``module`` makes of prepared records, a few at a time: whole sets of moduli are large."""
+    with torch.no_grad():
+        return torch.cat([module(part) for part in torch.split(records, 64)])
 
 
 def _train_extractor(model: SplitModel, records: Tensor, labels: Tensor, classes: int, seed: int) -> None:

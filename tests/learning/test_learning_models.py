@@ -65,10 +65,13 @@ def test_a_cut_after_conv1_leaves_conv2_to_the_mec() -> None:
     assert ("trunk.1.0.weight", (80, 30, 5, 5)) in layout(model.mec)
 
 
-@pytest.mark.parametrize(("given", "name"), [(IMAGE, "cnn"), (SIGNAL, "signal"), (TABLE, "mlp")])
-def test_noised_features_come_from_a_bottleneck_of_norm_one(given, name) -> None:
+@pytest.mark.parametrize(
+    ("given", "name", "head"),
+    [(IMAGE, "scattering", "discriminant"), (SIGNAL, "signal", "prototype"), (TABLE, "mlp", "prototype")],
+)
+def test_noised_features_come_from_a_bottleneck_of_norm_one(given, name, head) -> None:
     model = build(ModelConfig(bottleneck=16), given, noised=True, noise=1.0)
-    assert (model.name, model.split, model.head, model.feature_size) == (name, "bottleneck", "prototype", 16)
+    assert (model.name, model.split, model.head, model.feature_size) == (name, "bottleneck", head, 16)
     assert layout(model.mec) == (("evidence", (len(given.classes), 17)),)
     assert not any(tensor.requires_grad for tensor in model.phone.parameters())
 
@@ -82,7 +85,8 @@ def test_features_of_a_record_do_not_depend_on_other_records(kind) -> None:
         "table": rng.normal(size=(9, 4)).astype(np.float32),
     }[kind]
     data = Dataset(inputs, np.zeros(9, np.int64), ("a", "b", "c"), kind)
-    model = build(ModelConfig(), summary(kind, data.input_shape), noised=True)
+    name = "cnn" if kind == "image" else "auto"
+    model = build(ModelConfig(name=name), summary(kind, data.input_shape), noised=True)
     together = features(model.phone, data)
     alone = np.concatenate([features(model.phone, data.subset([k])) for k in range(9)])
     np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -92,7 +96,7 @@ def test_features_of_a_record_do_not_depend_on_other_records(kind) -> None:
 @pytest.mark.parametrize(
     ("model", "given", "match"),
     [
-        (ModelConfig(split="conv3"), IMAGE, r"model\.split.*conv1, conv2, bottleneck"),
+        (ModelConfig(name="cnn", split="conv3"), IMAGE, r"model\.split.*conv1, conv2, bottleneck"),
         (ModelConfig(split="conv1"), SIGNAL, r"model\.split.*signature, scale, bottleneck"),
         (ModelConfig(head="svm"), TABLE, r"model\.head.*mlp, prototype"),
         (ModelConfig(name="cnn"), SIGNAL, r"model\.name.*auto, signal"),

@@ -12,14 +12,17 @@ from torch import Tensor, nn
 
 from app.learning.config import HEADS, MODELS, ModelConfig
 from app.learning.data import DataSummary, Inputs
-from app.learning.models import cnn, mlp, signal
+from app.learning.models import cnn, mlp, scattering, signal
+from app.learning.models.discriminant import DiscriminantHead
 from app.learning.models.heads import Head, MlpHead, PrototypeHead, uniform_start
 from app.learning.models.phone import Phone, Prepare
 from app.learning.models.signature import SIZE
 from app.protocol.errors import ConfigError
 
 Augment = Callable[[Inputs, np.random.Generator], Inputs]
-_MODEL_OF_KIND = {"signal": "signal", "image": "cnn", "table": "mlp"}
+_MODELS_OF_KIND = {"signal": ("signal",), "image": ("scattering", "cnn"), "table": ("mlp",)}
+_BOTTLENECK = {"scattering": 256, "signal": 32, "cnn": 32, "mlp": 32}
+"""Measured: what is learnt from few records wants few features; the fixed transform's components are worth more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,8 @@ class SplitModel:
         Frozen: records to features.
     mec : Head
         Trainable: features to scores.
+    bottleneck : int
+        Features after the stage ``bottleneck``, resolved too.
     feature_size : int
         Features of one record that leave the phone.
     extractor : nn.ModuleDict
@@ -50,6 +55,7 @@ class SplitModel:
     stages: tuple[str, ...]
     phone: Phone
     mec: Head
+    bottleneck: int
     feature_size: int
     extractor: nn.ModuleDict
     augment: Augment
@@ -76,34 +82,47 @@ def build(model: ModelConfig, summary: DataSummary, *, noised: bool, noise: floa
     ConfigError
         If a name is unknown, does not fit the data, or a size is not positive.
     """
-    name = _model_name(model, summary)
-    if model.bottleneck < 1:
-        raise ConfigError("model.bottleneck", f"{model.bottleneck} features are none", allowed=">= 1")
+    name = _model_name(model, summary, noised)
+    bottleneck = _BOTTLENECK[name] if model.bottleneck is None else model.bottleneck
+    if bottleneck < 1:
+        raise ConfigError("model.bottleneck", f"{bottleneck} features are none", allowed=">= 1")
     if any(width < 1 for width in model.hidden):
         raise ConfigError("model.hidden", f"{list(model.hidden)} has an empty layer", allowed="widths >= 1")
-    stages, prepare, augment, shape = _stages(name, summary, model.bottleneck)
+    stages, prepare, augment, shape = _stages(name, summary, bottleneck)
     uniform_start(nn.ModuleDict(stages), generator := torch.Generator().manual_seed(seed))
     split = _resolve("model.split", model.split, tuple(stages), list(stages)[-1 if noised else -2])
-    head = _resolve("model.head", model.head, HEADS[1:], "prototype" if noised else "mlp")
+    head = _resolve("model.head", model.head, HEADS[1:], _head(name, noised))
     phone = Phone(prepare, stages, split)
     with torch.no_grad():
         cut = phone.forward(torch.zeros(1, *shape)).shape[1]
+    records = max(1, sum(summary.per_customer))
     if head == "prototype":
-        mec: Head = PrototypeHead(cut, len(summary.classes), max(1, sum(summary.per_customer)), noise)
+        mec: Head = PrototypeHead(cut, len(summary.classes), records, noise)
+    elif head == "discriminant":
+        mec = DiscriminantHead(cut, len(summary.classes), records, noise)
     else:
         trunk, size = _trunk(stages, split, shape)
         mec = MlpHead(trunk, size, model.hidden, len(summary.classes))
         uniform_start(mec.layers, generator)
-    return SplitModel(name, split, head, tuple(stages), phone, mec, cut, nn.ModuleDict(stages), augment)
+    return SplitModel(name, split, head, tuple(stages), phone, mec, bottleneck, cut, nn.ModuleDict(stages), augment)
 
 
-def _model_name(model: ModelConfig, summary: DataSummary) -> str:
-    fitting = _MODEL_OF_KIND[summary.kind]
+def _model_name(model: ModelConfig, summary: DataSummary, noised: bool) -> str:
+    fitting = _MODELS_OF_KIND[summary.kind]
     if model.name not in MODELS:
         raise ConfigError("model.name", f"there is no model {model.name!r}", allowed=MODELS)
-    if model.name not in ("auto", fitting):
-        raise ConfigError("model.name", f"{model.name} does not read {summary.kind} data", allowed=("auto", fitting))
-    return fitting
+    if model.name not in ("auto", *fitting):
+        raise ConfigError("model.name", f"{model.name} does not read {summary.kind} data", allowed=("auto", *fitting))
+    if model.name != "auto":
+        return model.name
+    return fitting[0] if noised else fitting[-1]
+
+
+def _head(name: str, noised: bool) -> str:
+    """Return the head that suits a model: a bottleneck trained by cosines wants them again, see `PrototypeHead`."""
+    if not noised:
+        return "mlp"
+    return "discriminant" if name == "scattering" else "prototype"
 
 
 def _resolve(key: str, given: str, allowed: tuple[str, ...], auto: str) -> str:
@@ -118,9 +137,9 @@ def _stages(
     """Return a model's stages, its transform, its augmentation, and the shape of one prepared record."""
     if name == "signal":
         return signal.stages(bottleneck), signal.prepare, signal.augment, (SIZE,)
-    if name == "cnn":
+    if name in ("cnn", "scattering"):
         height, width, colours = (*summary.input_shape, 1)[:3]
-        stages = cnn.stages(summary.input_shape, bottleneck)
+        stages = (cnn if name == "cnn" else scattering).stages(summary.input_shape, bottleneck)
         return stages, cnn.prepare, cnn.augment, (colours, height, width)
     columns = math.prod(summary.input_shape)
     return mlp.stages(columns, bottleneck), mlp.prepare, mlp.augment, (columns,)
