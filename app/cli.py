@@ -13,6 +13,7 @@ usage: hearth COMMAND ...
   run [key=value ...]   run a task, as python -m app does; hearth run --help says more
   show RUN_DIR          print the tables of a finished run again
   chain COMMAND ...     an embedded chain made, served to other programs, shown; hearth chain --help says more
+  audit RUN_DIR         recompute a run from its evidence alone; hearth audit --help says more
   wallet COMMAND ...    keys in encrypted files: new, show, import; hearth wallet --help says more
   --version             print the version"""
 
@@ -53,6 +54,12 @@ def _show(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _audit(arguments: Sequence[str]) -> int:
+    from app.audit.command import main as audit
+
+    return audit(arguments)
+
+
 def _wallet(arguments: Sequence[str]) -> int:
     from app.wallet_command import main as wallet
 
@@ -81,6 +88,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "run": _run,
     "show": _show,
     "chain": _chain,
+    "audit": _audit,
     "wallet": _wallet,
     "--version": _version,
     "--help": _help,

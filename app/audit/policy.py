@@ -1,0 +1,106 @@
+"""The task's policy: known to this audit word by word, and the one that chain and configuration name."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from app.audit.blobs import Blobs
+from app.audit.report import AuditError, holds, same
+from app.audit.task import ChainTask
+from app.protocol.digest import parse_json, sha256
+from app.protocol.errors import ProtocolError
+from app.protocol.fixed_point import MODEL_DTYPE
+from app.protocol.policy import Policy
+from app.protocol.tensors import blob_limit, unpack
+
+MOST_POLICY = 2**24
+"""Largest policy, in bytes, that is read."""
+_MEMBERS = {
+    *("rounds", "f", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits"),
+    *("evaluation", "layout", "model", "frozen", "config"),
+}
+_SECTIONS = {
+    "strategy": {
+        *("name", "f", "evaluation", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits", "reward"),
+    },
+    "miners": {"count"},
+    "privacy": {"name", "mechanism", "epsilon", "delta", "budget", "clip", "randomness"},
+}
+"""Sections of the configuration that change what a round comes to, and all keys of them that this audit knows."""
+_CHOICES = {
+    "strategy.name": ("hearth",),
+    "strategy.evaluation": ("outlier", "paper"),
+    "privacy.mechanism": ("gaussian", "none"),
+}
+_LOCAL = {"name", "experiment", "chain", "store", "engine"}
+"""Keys of a run's configuration that say where and how it ran, and are no part of its policy."""
+
+
+def read_policy(data: bytes) -> Policy:
+    """Return the policy; one with rules that this audit does not know is refused by name."""
+    members = set(parse_json(data, "a policy"))
+    for name in sorted(members - _MEMBERS):
+        raise _unknown(f"policy.{name}", parse_json(data, "a policy")[name])
+    policy = Policy.from_bytes(data)
+    for section, known in _SECTIONS.items():
+        values = policy.config.get(section)
+        if not isinstance(values, dict):
+            raise AuditError(f"policy, config.{section}", "a section", values)
+        for key in sorted(set(values) - known):
+            raise _unknown(f"{section}.{key}", values[key])
+        holds(set(values) == known, f"policy, config.{section}", sorted(known), sorted(values))
+    for name, choices in _CHOICES.items():
+        section, key = name.split(".")
+        value = policy.config[section][key]
+        if value not in choices:
+            raise _unknown(name, value)
+    return policy
+
+
+def check_policy(policy: Policy, task: ChainTask) -> None:
+    """Compare a policy with its own configuration and with the terms on chain."""
+    terms, config = task.terms, policy.config
+    strategy = config["strategy"]
+    same("policy, digest", terms["policy"], policy.digest)
+    for name in ("f", "evaluation", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits"):
+        same(f"policy, {name} and config.strategy.{name}", getattr(policy, name), strategy[name])
+    same("policy, rounds and config.rounds", policy.rounds, config.get("rounds"))
+    same("policy, config.customers and customers on chain", config.get("customers"), len(task.customers))
+    same("policy, config.miners.count and miners on chain", config["miners"]["count"], len(task.miners))
+    on_chain = {
+        "rounds": policy.rounds,
+        "f": policy.f,
+        "gammaInitial": policy.gamma_initial,
+        "gammaMax": policy.gamma_max,
+        "model": policy.model.sha256,
+        "seed": sha256(b"hearth first seed" + policy.digest),
+        "reward": int(Decimal(str(strategy["reward"])) * 10**18),
+    }
+    for name, value in on_chain.items():
+        same(f"contract's terms, {name}", value, terms[name])
+
+
+def check_initial_blobs(policy: Policy, blobs: Blobs) -> bytes:
+    """Return the initial model's blob; raise `AuditError` unless it and the frozen part are the policy's."""
+    blobs.needed("frozen part", policy.frozen, policy.frozen.size)
+    model = blobs.needed("initial model", policy.model, blob_limit(policy.layout, MODEL_DTYPE))
+    try:
+        unpack(model, policy.layout, MODEL_DTYPE)
+    except ProtocolError as error:
+        raise AuditError("initial model", "a model of the policy's layout", error) from error
+    return model
+
+
+def check_config(policy: Policy, config: dict[str, Any]) -> None:
+    """Compare a run's resolved configuration with its policy's."""
+    of_the_task = {key: value for key, value in config.items() if key not in _LOCAL}
+    if isinstance(of_the_task.get("data"), dict):
+        of_the_task["data"] = of_the_task["data"] | {"path": None}  # where the data was on that machine
+    same("config.yaml, keys", sorted(policy.config), sorted(of_the_task))
+    for key, value in policy.config.items():
+        same(f"config.yaml, {key}", value, of_the_task[key])
+
+
+def _unknown(name: str, value: object) -> AuditError:
+    return AuditError(f"policy, {name}", "a rule that this audit knows", f"this audit does not know {name}={value}")
