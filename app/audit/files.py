@@ -151,7 +151,7 @@ def _metrics(task: ChainTask, timeline: list[tuple[int, ...]], checked: Checked)
 
 
 def _check_dissent(place: str, task: ChainTask, checked: Checked, dissent: dict[str, Any]) -> None:
-    strangers = set(dissent) - {miner for miner, _ in task.miners} | set(dissent) & set(checked.signers)
+    strangers = set(dissent) - {seat.miner for seat in task.miners} | set(dissent) & set(checked.signers)
     same(f"{place}, dissent of miners who signed, or of others", [], sorted(strangers))
 
 
@@ -227,7 +227,7 @@ def _gas(task: ChainTask, lines: list[dict[str, Any]]) -> dict[str, Any]:
         "seal": round(seal / count),
         "finalise": round(finalise / count),
         "per_customer": round((seal / count + finalise / count) / len(task.customers)),
-        **task.gas,
+        **{kind: task.gas[kind] for kind in ("deploy", "admit", "open")},
         "total": once + seal + finalise,
     }
 

@@ -6,7 +6,9 @@ from decimal import Decimal
 from typing import Any
 
 from app.audit.blobs import Blobs
+from app.audit.election import WEIGHTINGS
 from app.audit.report import AuditError, holds, same
+from app.audit.robust import AGGREGATORS
 from app.audit.task import ChainTask
 from app.protocol.digest import parse_json, sha256
 from app.protocol.errors import ProtocolError
@@ -17,20 +19,26 @@ from app.protocol.tensors import blob_limit, unpack
 MOST_POLICY = 2**24
 """Largest policy, in bytes, that is read."""
 _MEMBERS = {
-    *("rounds", "f", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits"),
-    *("evaluation", "layout", "model", "frozen", "config"),
+    *("rounds", "f", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits", "tau"),
+    *("aggregator", "evaluation", "weighting", "layout", "model", "frozen", "config"),
 }
 _SECTIONS = {
     "strategy": {
-        *("name", "f", "evaluation", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits", "reward"),
+        *("name", "f", "aggregator", "evaluation", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits"),
     },
-    "miners": {"count"},
+    "terms": {
+        *("name", "reward", "deposit", "skips"),
+        *("submission_window", "seal_window", "leader_window", "finalise_window"),
+    },
+    "miners": {"count", "weighting", "stakes", "tau"},
     "privacy": {"name", "mechanism", "epsilon", "delta", "budget", "clip", "randomness"},
 }
 """Sections of the configuration that change what a round comes to, and all keys of them that this audit knows."""
 _CHOICES = {
     "strategy.name": ("hearth",),
+    "strategy.aggregator": AGGREGATORS,
     "strategy.evaluation": ("outlier", "paper"),
+    "miners.weighting": WEIGHTINGS,
     "privacy.mechanism": ("gaussian", "none"),
 }
 _LOCAL = {"name", "experiment", "chain", "store", "engine"}
@@ -61,23 +69,35 @@ def read_policy(data: bytes) -> Policy:
 def check_policy(policy: Policy, task: ChainTask) -> None:
     """Compare a policy with its own configuration and with the terms on chain."""
     terms, config = task.terms, policy.config
-    strategy = config["strategy"]
+    strategy, on_chain = config["strategy"], config["terms"]
     same("policy, digest", terms["policy"], policy.digest)
-    for name in ("f", "evaluation", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits"):
+    for name in sorted(_SECTIONS["strategy"] - {"name"}):
         same(f"policy, {name} and config.strategy.{name}", getattr(policy, name), strategy[name])
     same("policy, rounds and config.rounds", policy.rounds, config.get("rounds"))
     same("policy, config.customers and customers on chain", config.get("customers"), len(task.customers))
+    for name in ("weighting", "tau"):
+        same(f"policy, {name} and config.miners.{name}", getattr(policy, name), config["miners"][name])
     same("policy, config.miners.count and miners on chain", config["miners"]["count"], len(task.miners))
-    on_chain = {
+    if config["miners"]["stakes"] is not None:
+        stakes = [seat.stake for seat in task.miners]
+        same("policy, config.miners.stakes and stakes on chain", config["miners"]["stakes"], stakes)
+    expected = {
         "rounds": policy.rounds,
         "f": policy.f,
         "gammaInitial": policy.gamma_initial,
         "gammaMax": policy.gamma_max,
         "model": policy.model.sha256,
         "seed": sha256(b"hearth first seed" + policy.digest),
-        "reward": int(Decimal(str(strategy["reward"])) * 10**18),
+        "reward": _wei(on_chain["reward"]),
+        "deposit": _wei(on_chain["deposit"]),
+        "submissionWindow": on_chain["submission_window"],
+        "sealWindow": on_chain["seal_window"],
+        "leaderWindow": on_chain["leader_window"],
+        "finaliseWindow": on_chain["finalise_window"],
+        "skips": on_chain["skips"],
     }
-    for name, value in on_chain.items():
+    same("contract's terms, members (this audit knows these)", sorted({*expected, "policy"}), sorted(terms))
+    for name, value in expected.items():
         same(f"contract's terms, {name}", value, terms[name])
 
 
@@ -100,6 +120,10 @@ def check_config(policy: Policy, config: dict[str, Any]) -> None:
     same("config.yaml, keys", sorted(policy.config), sorted(of_the_task))
     for key, value in policy.config.items():
         same(f"config.yaml, {key}", value, of_the_task[key])
+
+
+def _wei(ether: float) -> int:
+    return int(Decimal(str(ether)) * 10**18)
 
 
 def _unknown(name: str, value: object) -> AuditError:

@@ -7,9 +7,9 @@ from typing import Any
 
 from app.audit.abi import struct_fields
 from app.audit.blobs import Blobs, reference
-from app.audit.election import check_election, message
+from app.audit.election import check_election, message, weights
 from app.audit.report import AuditError, Section, holds, same, same_json
-from app.audit.robust import krum_scores, marked_low, next_model, selected, weighted_mean
+from app.audit.robust import combine, judge, next_model
 from app.audit.screening import Screened, screen
 from app.audit.task import ChainTask, Finalisation, Round, Seal
 from app.protocol.bitmap import indices
@@ -102,7 +102,14 @@ class Auditor:
         checked.evaluation = self._check_evaluation(place, round_, manifest, record["evaluation"], gammas, section)
         about = message(self.task.domain, self.policy.digest, round_.number, self.seed)
         proofs = check_election(
-            f"{place}, record, election", record["election"], about, self.task.miners, checked.signers, final.verdict
+            f"{place}, record, election",
+            record["election"],
+            about,
+            self.policy.tau,
+            self.task.miners,
+            weights(self.policy.weighting, self.task.miners, dict(zip(self.task.customers, gammas, strict=True))),
+            checked.signers,
+            final.verdict,
         )
         section.counts["VRF proofs"] += proofs
         self.seed = final.verdict["seed"]
@@ -148,7 +155,7 @@ class Auditor:
 
     def _check_quorum(self, place: str, final: Finalisation, section: Section) -> tuple[str, ...]:
         fields, verdict = struct_fields("finalise", "verdict"), final.verdict
-        miners = [miner for miner, _ in self.task.miners]
+        miners = [seat.miner for seat in self.task.miners]
         signers = []
         for number, signature in enumerate(final.signatures):
             signer = recover(self.task.domain, "Verdict", fields, verdict, signature)
@@ -181,14 +188,15 @@ class Auditor:
         screened, late = screen(policy, start.sha256, manifest.receipts, index, self.blobs, claimed)
         self.unproven += [f"{place}: {c} is marked {claimed[c]} by the miners; its blob is here now" for c in late]
         h = sum(gammas[i] for i in round_.seal.participants) // len(round_.seal.participants)
-        customers, chosen = self._judge(screened, gammas, h)
+        customers, void = self._judge(screened, gammas, h)
         evaluation = {
             "task": hex32(policy.digest),
             "round": round_.number,
             "threshold": h,
             "f": policy.f,
             "rule": policy.evaluation,
-            "void": not any(entry["selected"] for entry in customers),
+            "aggregator": policy.aggregator,
+            "void": void,
             "model": start.to_json(),
             "customers": customers,
         }
@@ -199,33 +207,27 @@ class Auditor:
         same(f"{place}, verdict, participants", round_.seal.participants, indices(verdict["participants"]))
         honest = tuple(sorted(entry["index"] for entry in customers if entry["mark"] == "H"))
         same(f"{place}, verdict, evaluated H", honest, indices(verdict["honest"]))
-        self.model = self._aggregate(chosen)
+        weighed = [entry["weight"] for entry in customers]
+        self.model = self._aggregate(screened, weighed)
         same(f"{place}, verdict, model", reference(self.model).sha256, verdict["model"])
-        section.counts.update({"updates": len(screened), "aggregated": len(chosen)})
+        section.counts.update({"updates": len(screened), "aggregated": sum(weight > 0 for weight in weighed)})
         return evaluation
 
-    def _judge(
-        self, screened: list[Screened], gammas: tuple[int, ...], h: int
-    ) -> tuple[list[dict[str, Any]], list[tuple[Screened, int]]]:
-        """Return everybody's entry in the record, and the updates that go into the model with their weights."""
-        f, valid = self.policy.f, [item for item in screened if item.update is not None]
-        scores: list[int] = []
-        kept: set[int] = set()
-        low: set[int] = set()
-        if len(valid) >= 2 * f + 3:
-            scores = krum_scores([item.update for item in valid if item.update is not None], f)
-            kept = selected(scores, [item.signed.receipt.update for item in valid], f)
-            low = marked_low(self.policy.evaluation, scores, kept, f)
-        positions = {item.index: position for position, item in enumerate(valid)}
-        entries, chosen = [], []
+    def _judge(self, screened: list[Screened], gammas: tuple[int, ...], h: int) -> tuple[list[dict[str, Any]], bool]:
+        """Return everybody's entry in the record, and whether the round is void."""
+        policy, valid = self.policy, [item for item in screened if item.update is not None]
+        updates = [item.update for item in valid if item.update is not None]
+        digests = [item.signed.receipt.update for item in valid]
+        judged = judge(updates, digests, policy.f, policy.aggregator, policy.evaluation)
+        positions = {item.index: position for position, item in enumerate(valid)} if judged else {}
+        entries = []
         for item in screened:
-            position = positions.get(item.index, -1)
-            gamma, receipt = gammas[item.index], item.signed.receipt
-            reason = "dissimilar" if position in low else item.reason
-            weighs = position in kept and gamma >= h
-            weight = gamma * min(receipt.examples, self.policy.examples_cap) if weighs else 0
-            if weighs:
-                chosen.append((item, weight))
+            gamma, receipt, position = gammas[item.index], item.signed.receipt, positions.get(item.index)
+            score, share, reason = None, 0, item.reason
+            if judged is not None and position is not None:
+                score, share = str(judged.scores[position]), judged.shares[position]
+                reason = "dissimilar" if position in judged.low else reason
+            counts = share * gamma * min(receipt.examples, policy.examples_cap)
             entries.append(
                 {
                     "customer": receipt.customer,
@@ -233,22 +235,24 @@ class Auditor:
                     "gamma": gamma,
                     "mark": "H" if reason == "accepted" else "L",
                     "reason": reason,
-                    "score": str(scores[position]) if scores and position >= 0 else None,
-                    "selected": position in kept,
+                    "score": score,
+                    "selected": share > 0,
                     "isolated": gamma < h,
-                    "weight": weight,
+                    "weight": 0 if gamma < h else counts,
                     "saturated": _saturated(item),
                 }
             )
-        return entries, chosen
+        return entries, judged is None
 
-    def _aggregate(self, chosen: list[tuple[Screened, int]]) -> bytes:
-        if not chosen:
+    def _aggregate(self, screened: list[Screened], weighed: list[int]) -> bytes:
+        """Return the blob of the model after the round; the same one where too little has a weight for the rule."""
+        pairs = [(item.update, weight) for item, weight in zip(screened, weighed, strict=True) if weight]
+        updates = [update for update, _ in pairs if update is not None]
+        step = combine(updates, [weight for _, weight in pairs], self.policy.f, self.policy.aggregator)
+        if step is None:
             return self.model
-        updates = [item.update for item, _ in chosen if item.update is not None]
         model = unpack(self.model, self.policy.layout, MODEL_DTYPE)
-        moved = next_model(model, weighted_mean(updates, [weight for _, weight in chosen]))
-        return pack(moved, self.policy.layout, MODEL_DTYPE)
+        return pack(next_model(model, step), self.policy.layout, MODEL_DTYPE)
 
 
 def _saturated(item: Screened) -> int | None:

@@ -13,6 +13,7 @@ from app.protocol.cid import cid_to_text
 from app.protocol.digest import BlobRef
 from app.protocol.errors import ProtocolError
 from app.protocol.receipt import Receipt, SignedReceipt
+from app.protocol.seat import Seat
 from app.protocol.signing import Domain
 
 _OPENING = {"TaskPublished", "CustomersAdmitted", "MinersAdmitted", "TaskOpened"}
@@ -85,8 +86,8 @@ class ChainTask:
         What it fixed.
     customers : list of str
         Checksum addresses by index.
-    miners : list of (str, bytes)
-        Checksum addresses and VRF keys by index.
+    miners : list of Seat
+        By index.
     opening : dict or None
         Members of the event that ended the admission.
     rounds : list of Round
@@ -105,12 +106,12 @@ class ChainTask:
     manufacturer: str
     terms: dict[str, Any]
     customers: list[str] = field(default_factory=list)
-    miners: list[tuple[str, bytes]] = field(default_factory=list)
+    miners: list[Seat] = field(default_factory=list)
     opening: dict[str, Any] | None = None
     rounds: list[Round] = field(default_factory=list)
     claimed: dict[str, int] = field(default_factory=dict)
     ended: str = ""
-    gas: dict[str, int] = field(default_factory=lambda: {"deploy": 0, "admit": 0, "open": 0})
+    gas: dict[str, int] = field(default_factory=lambda: {"deploy": 0, "admit": 0, "open": 0, "deposit": 0})
     transactions: int = 0
 
     def round(self, number: int) -> Round:
@@ -179,7 +180,9 @@ def _apply(task: ChainTask, tx: Transaction, name: str, event: dict[str, Any], p
     elif name in ("TaskCompleted", "TaskCancelled", "TaskFailed"):
         same(f"{place}, the task had ended before", "", task.ended)
         task.ended = name.removeprefix("Task").lower()
-    elif name not in _OTHER:
+    elif name in _OTHER:
+        task.gas["deposit"] += tx.gas if name == "DepositMade" else 0
+    else:
         raise AuditError(place, "an event that this audit knows", name or "another contract's event")
 
 
@@ -201,7 +204,7 @@ def _admit(task: ChainTask, tx: Transaction, name: str, event: dict[str, Any], p
             task.customers += event["customers"]
         else:
             same(f"{place}, first index", len(task.miners), event["first"])
-            task.miners += list(zip(event["miners"], event["vrfKeys"], strict=True))
+            task.miners += [Seat(item["account"], item["vrfKey"], item["stake"]) for item in event["miners"]]
 
 
 def _finalisation(task: ChainTask, tx: Transaction, event: dict[str, Any], place: str) -> Finalisation:

@@ -1,0 +1,109 @@
+"""The audit's own rules against the miners': two programs that share no line, on inputs that neither chose."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.audit import robust
+from app.audit.blobs import Blobs, BlockDirectory, reference
+from app.audit.election import sub_users
+from app.audit.privacy import gaussian_delta
+from app.mining import sortition
+from app.privacy.calibration import gaussian_delta as calibrated
+from app.protocol.digest import sha256
+from app.store.base import reference as stored_reference
+from app.store.embedded import EmbeddedStore
+from strategies.aggregation import AGGREGATORS, combine, judge
+from strategies.evaluation import RULES
+
+ENTRIES = st.one_of(st.integers(-3, 3), st.integers(-(2**15), 2**15 - 1))
+
+
+@st.composite
+def cohorts(draw: st.DrawFn) -> tuple[list[np.ndarray], list[int], int]:
+    f = draw(st.integers(0, 2))
+    count = draw(st.integers(2 * f + 3, 2 * f + 6))
+    width = draw(st.integers(1, 5))
+    vectors = draw(st.lists(st.lists(ENTRIES, min_size=width, max_size=width), min_size=count, max_size=count))
+    weights = draw(st.lists(st.integers(0, 2550), min_size=count, max_size=count))
+    return [np.array(vector, dtype=np.int64) for vector in vectors], weights, f
+
+
+@given(cohorts(), st.sampled_from(sorted(AGGREGATORS)), st.sampled_from(sorted(RULES)))
+def test_scores_marks_shares_and_aggregate_are_the_miners(
+    cohort: tuple[list[np.ndarray], list[int], int], name: str, rule: str
+) -> None:
+    updates, weights, f = cohort
+    narrow = [update.astype(np.int16) for update in updates]
+    digests = [sha256(bytes([position]) + update.tobytes()) for position, update in enumerate(narrow)]
+
+    judged = robust.judge(updates, digests, f, name, rule)
+    opinion = judge(narrow, digests, f, AGGREGATORS[name])
+    assert judged is not None
+    assert (tuple(judged.scores), tuple(judged.shares)) == (opinion.scores, opinion.shares)
+    assert judged.low == RULES[rule](opinion.scores, opinion.kept, f)
+
+    mine, theirs = robust.combine(updates, weights, f, name), combine(narrow, weights, f, AGGREGATORS[name])
+    assert (mine is None) == (theirs is None)
+    if mine is not None:
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_too_few_updates_are_no_judgement() -> None:
+    assert robust.judge([np.zeros(2, np.int64)] * 4, [b"a", b"b", b"c", b"d"], 1, "multi_krum", "outlier") is None
+
+
+def test_distances_and_means_stay_exact_at_the_ends_of_32_bits() -> None:
+    low, high = np.full(70_000, -(2**31)), np.full(70_000, 2**31 - 1)
+    assert robust.squared_distance(low, high) == 70_000 * (2**32 - 1) ** 2
+    mean = robust.combine([low, high], [2**40, 2**40 + 1], 0, "fedavg")
+    assert mean is not None
+    exact = Fraction(2**40 * -(2**31) + (2**40 + 1) * (2**31 - 1), 2**41 + 1)
+    assert set(mean.tolist()) == {(exact + Fraction(1, 2)).__floor__()}
+
+
+@given(st.binary(min_size=64, max_size=64), st.integers(0, 60), st.integers(1, 20), st.integers(0, 40))
+def test_the_sortition_is_the_miners(output: bytes, weight: int, tau: int, others: int) -> None:
+    p = sortition.chance(tau, weight + others)
+    assert sub_users(output, weight, p) == sortition.selected(output, weight, p)
+
+
+@pytest.mark.parametrize("output", [bytes(64), b"\xff" * 64])
+def test_the_ends_of_the_sortition(output: bytes) -> None:
+    for weight in (1, 7, 1000):
+        p = Fraction(3, 1000)
+        assert sub_users(output, weight, p) == sortition.selected(output, weight, p)
+
+
+@given(st.floats(1e-3, 1e3), st.floats(1e-2, 30.0))
+def test_the_noise_is_judged_as_it_was_calibrated(scale: float, epsilon: float) -> None:
+    assert gaussian_delta(scale, epsilon) == pytest.approx(calibrated(scale, epsilon), rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**20, 2**20 + 1, 3 * 2**20 - 5])
+def test_a_cid_is_rebuilt_as_a_store_makes_it(size: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    data = np.random.default_rng(size).bytes(size)
+    assert reference(data) == stored_reference(data)
+    folder = tmp_path_factory.mktemp("store")
+    ref = EmbeddedStore(folder, fsync=False).put(data)
+    assert Blobs("blobs", BlockDirectory(folder)).get(ref, size) == data
+
+
+def test_a_cid_of_three_levels_is_rebuilt_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.audit import blobs
+    from app.store import unixfs
+
+    for module, chunk, links in ((blobs, "_CHUNK", "_LINKS"), (unixfs, "CHUNK", "MAX_LINKS")):
+        monkeypatch.setattr(module, chunk, 16)
+        monkeypatch.setattr(module, links, 3)
+    unixfs._link_frame.cache_clear()
+    try:
+        for size in (17, 48, 49, 144, 145, 400):
+            assert reference(bytes(range(size % 256)) * 2) == stored_reference(bytes(range(size % 256)) * 2)
+    finally:
+        unixfs._link_frame.cache_clear()
