@@ -10,8 +10,9 @@ from app.protocol.errors import ConfigError
 from app.settings import Config, in_range, one_of
 
 _MOST_POINTS = 65_535
-_MOST_WEIGHT = (2**63 - 1) // (2 * 2**15 + 2)
-"""What all weights of a round may sum to: beyond it the exact sums of `strategies.fedavg` would leave 63 bits."""
+_MOST_WEIGHT = {bits: (2**63 - 1) // (2**bits + 2) for bits in (16, 32)}
+"""What all weights of a round may sum to, by the bits of an update's entries: beyond it the exact sums of
+`strategies.fedavg` would leave 63 bits."""
 _USED_BY = {
     "data.alpha": ("data.partition", ("dirichlet",)),
     "data.column": ("data.partition", ("column",)),
@@ -113,10 +114,11 @@ def _validate_points(config: Config) -> None:
 def _validate_weights(config: Config) -> None:
     # With nnm_krum an update may be in as many mixtures as there are customers.
     shares = config.customers if config.strategy.aggregator == "nnm_krum" else 1
-    largest = _MOST_WEIGHT // (config.strategy.gamma_max * config.customers * shares)
+    most = _MOST_WEIGHT[int(config.strategy.precision.removeprefix("int"))]
+    largest = most // (config.strategy.gamma_max * config.customers * shares)
     if config.strategy.examples_cap > largest:
         problem = f"{config.strategy.examples_cap} is too large for exact sums over {config.customers} customers"
-        raise ConfigError("strategy.examples_cap", problem, f"1..{largest}, or fewer customers or strategy.gamma_max")
+        raise ConfigError("strategy.examples_cap", problem, f"1..{largest}, or fewer customers, gamma_max or bits")
 
 
 def _validate_bounds(config: Config) -> None:

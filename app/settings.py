@@ -19,6 +19,7 @@ MOST_SECONDS = 2**32 - 1
 """Of a window: the contract counts them in 32 bits."""
 AGGREGATORS = ("fedavg", "median", "multi_krum", "nnm_krum", "trimmed_mean")
 """The rules of `strategies.aggregation`, named here so that reading a configuration loads no numerical library."""
+PRECISIONS = ("int16", "int32")
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
@@ -65,6 +66,10 @@ class StrategyConfig:
         An update weighs ``gamma * min(examples, examples_cap)``.
     fractional_bits : int
         The fixed-point grid's resolution: models and updates are multiples of ``2**-fractional_bits``.
+    precision : str
+        The integers of an update, ``int16`` or ``int32``: with how many steps of the grid it may differ from nothing.
+    cohort : int
+        How many vectors at most are compared pairwise; a larger round is scored through this many buckets.
     """
 
     name: str
@@ -75,6 +80,8 @@ class StrategyConfig:
     gamma_max: int
     examples_cap: int
     fractional_bits: int
+    precision: str
+    cohort: int
 
     def __post_init__(self) -> None:
         one_of("strategy.name", self.name, ("hearth",))
@@ -85,6 +92,8 @@ class StrategyConfig:
         in_range("strategy.gamma_initial", self.gamma_initial, 0, self.gamma_max)
         in_range("strategy.examples_cap", self.examples_cap, 1, 2**32 - 1)
         in_range("strategy.fractional_bits", self.fractional_bits, 1, 24)
+        one_of("strategy.precision", self.precision, PRECISIONS)
+        in_range("strategy.cohort", self.cohort, 2 * self.f + 3, MOST_CUSTOMERS)
 
 
 @dataclass(frozen=True, slots=True)

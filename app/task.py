@@ -184,6 +184,8 @@ def _publish_policy(prepared: Prepared, store: BlobStore) -> Policy:
         fractional_bits=config.strategy.fractional_bits,
         weighting=config.miners.weighting,
         tau=config.miners.tau,
+        cohort=config.strategy.cohort,
+        precision=config.strategy.precision,
         layout=layout(mec),
         model=store.put(pack(initial, layout(mec), MODEL_DTYPE), "task/initial-model"),
         frozen=store.put(save_frozen(prepared.model), "task/frozen-part"),

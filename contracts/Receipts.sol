@@ -28,7 +28,7 @@ abstract contract Receipts is Signatures {
         "Receipt(bytes32 task,uint256 round,address customer,bytes32 model,bytes32 update,uint64 size,string cid,string encoding,uint64 examples,uint64 epsilonMicros,uint64 deltaPicos,uint64 releases)"
     );
     /// @dev The one encoding of updates that miners read.
-    bytes32 private constant ENCODING = keccak256("int16-grid");
+    bytes32 private constant ENCODING = keccak256("fixedpoint");
     uint256 private constant LONGEST_CID = 128;
 
     /// @notice The miners read no updates of this encoding.

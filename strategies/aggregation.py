@@ -31,7 +31,8 @@ import numpy.typing as npt
 
 from app.protocol.errors import ConfigError
 from strategies import multi_krum, nearest_neighbour_mixing
-from strategies.exact import Exact, Update, squared_distances
+from strategies.bucketing import Buckets, Shares, centre, distance_scores
+from strategies.exact import Update, squared_distances
 from strategies.fedavg import weighted_mean
 from strategies.median import median
 from strategies.trimmed_mean import trimmed_mean
@@ -51,7 +52,7 @@ class Aggregator:
         ``least(f)``: how many updates `combine` needs; with fewer the model stays as it is.
     """
 
-    shares: Callable[[Exact, Sequence[bytes], int], tuple[int, ...]] | None
+    shares: Shares | None
     combine: Callable[[Sequence[Update], Sequence[int], int], npt.NDArray[np.int64]]
     least: Callable[[int], int]
 
@@ -112,7 +113,9 @@ def least_valid(f: int) -> int:
     return 2 * f + 3
 
 
-def judge(updates: Sequence[Update], digests: Sequence[bytes], f: int, rule: Aggregator) -> Opinion:
+def judge(
+    updates: Sequence[Update], digests: Sequence[bytes], f: int, rule: Aggregator, buckets: Buckets = ()
+) -> Opinion:
     """Score n valid updates and say which enter the aggregate.
 
     Parameters
@@ -125,12 +128,21 @@ def judge(updates: Sequence[Update], digests: Sequence[bytes], f: int, rule: Agg
         How many hostile updates must be withstood.
     rule : Aggregator
         The task's rule.
+    buckets : Buckets
+        Where n is too large for pairwise distances: scores come from the distances to a centre that is found through
+        these buckets (`strategies.bucketing`), and a rule of its own shares finds the centre and then keeps the n - f
+        lowest scores.
 
     Raises
     ------
     RoundError
-        If there are too few updates for f.
+        If there are too few updates, or buckets, for f.
     """
+    if buckets:
+        scores = distance_scores(updates, centre(updates, buckets, f, rule.shares or multi_krum.shares), f)
+        kept = multi_krum.select(scores, digests, f)
+        chosen = set(range(len(updates)) if rule.shares is None else kept)
+        return Opinion(tuple(scores), kept, tuple(int(position in chosen) for position in range(len(updates))))
     distances = squared_distances(updates)
     scores = multi_krum.scores_of(distances, f)
     kept = multi_krum.select(scores, digests, f)

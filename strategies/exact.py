@@ -10,7 +10,7 @@ integers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,14 +63,35 @@ def squared_distances(updates: Sequence[Update]) -> Exact:
     numpy.ndarray
         Shape ``(n, n)``; symmetric, zero on the diagonal. int64 for int16 entries, object beyond.
     """
-    products = gram(updates)
+    return distances_of(gram(updates))
+
+
+def distances_of(products: Exact) -> Exact:
+    """Return the squared distances that follow from inner products, both of shape ``(n, n)``."""
     norms = np.diagonal(products)
     return np.asarray(norms[:, None] + norms[None, :] - 2 * products)
 
 
 def gram(updates: Sequence[Update]) -> Exact:
-    """Return all inner products, shape ``(n, n)``, block of columns by block of columns; see `squared_distances`."""
-    (dimension, peak), count = check_updates(updates), len(updates)
+    """Return all inner products, shape ``(n, n)``; see `squared_distances`."""
+    dimension, peak = check_updates(updates)
+    return gram_of_blocks(lambda start, stop: (update[start:stop] for update in updates), len(updates), dimension, peak)
+
+
+def gram_of_blocks(columns_of: Callable[[int, int], Iterable[Update]], count: int, dimension: int, peak: int) -> Exact:
+    """Return all inner products of vectors that are never there as a whole: one block of columns at a time.
+
+    Parameters
+    ----------
+    columns_of : callable
+        ``columns_of(start, stop)``: the entries from start to stop of each vector, in order.
+    count, dimension : int
+        How many vectors, and their length.
+    peak : int
+        Bound on the magnitude of an entry, up to `MAX_ENTRY`.
+    """
+    if peak > MAX_ENTRY:
+        raise ProtocolError(f"entries up to {peak} are beyond {MAX_ENTRY}")
     limbs = _limbs(peak)
     width = max(1, min(_EXACT_COLUMNS, _BLOCK_BYTES // (8 * count * limbs), dimension))
     blocks = np.empty((limbs, count, width))
@@ -79,8 +100,8 @@ def gram(updates: Sequence[Update]) -> Exact:
     for start in range(0, dimension, width):
         stop = min(start + width, dimension)
         columns = blocks[:, :, : stop - start]
-        for row, update in enumerate(updates):
-            _split(update[start:stop], columns[:, row])
+        for row, entries in enumerate(columns_of(start, stop)):
+            _split(entries, columns[:, row])
         for a in range(limbs):
             products[2 * a] += (columns[a] @ columns[a].T).astype(np.int64)
             for b in range(a):

@@ -24,7 +24,7 @@ from app.mining.round import SealedRound
 from app.protocol.announcement import Announcement
 from app.protocol.digest import sha256
 from app.protocol.errors import HearthError, ProtocolError, RoundError
-from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
+from app.protocol.fixed_point import MODEL_DTYPE
 from app.protocol.manifest import Manifest
 from app.protocol.policy import Policy
 from app.protocol.receipt import Receipt, SignedReceipt
@@ -193,7 +193,7 @@ class Hearth(Strategy):
     def _collect(self, round_number: int, messages: list[Message]) -> _Collected:
         """Keep one well-signed reply a customer; whatever else arrives costs its sender the round and nothing more."""
         collected = _Collected()
-        limit = blob_limit(self._policy.layout, UPDATE_DTYPE)
+        limit = blob_limit(self._policy.layout, self._policy.update_dtype)
         for message in messages:
             sender = self._sender(message)
             try:

@@ -118,6 +118,14 @@ MISTAKES = [
     (["strategy.gamma_initial=11"], "strategy.gamma_initial", "0..10"),
     (["strategy.gamma_max=256"], "strategy.gamma_max", "1..255"),
     (["strategy.fractional_bits=25"], "strategy.fractional_bits", "1..24"),
+    (["strategy.precision=float32"], "strategy.precision", "int16, int32"),
+    (["strategy.cohort=4"], "strategy.cohort", "5..10000"),
+    (["strategy.f=127", "customers=300"], "strategy.cohort", "257..10000"),
+    (
+        ["strategy.precision=int32", "strategy.gamma_max=255", "strategy.examples_cap=1000000"],
+        "strategy.examples_cap",
+        "1..842150",
+    ),
     (["miners.count=0"], "miners.count", "1..255"),
     (["miners.tau=0"], "miners.tau", "1..65535"),
     (["miners.weighting=wealth"], "miners.weighting", "equal, stake, reputation"),
@@ -233,12 +241,13 @@ def test_a_password_is_refused_and_never_shown(overrides: list[str]) -> None:
     assert "secret" not in str(refusal.value)
 
 
-def test_the_largest_weights_are_what_the_exact_sums_take() -> None:
+@pytest.mark.parametrize(("bits", "entry"), [(16, np.int16(0)), (32, np.int32(-(2**31)))])
+def test_the_largest_weights_are_what_the_exact_sums_take(bits: int, entry: np.signedinteger) -> None:
     """The bound of the configuration and that of the aggregation are one."""
-    update = [np.zeros(1, np.int16)]
-    weighted_mean(update, [_MOST_WEIGHT])
+    update = [np.array([entry])]
+    weighted_mean(update, [_MOST_WEIGHT[bits]])
     with pytest.raises(ProtocolError, match="too large"):
-        weighted_mean(update, [_MOST_WEIGHT + 1])
+        weighted_mean(update, [_MOST_WEIGHT[bits] + 1])
 
 
 def test_mixtures_count_in_the_weights() -> None:

@@ -17,7 +17,7 @@ from app.customer.task import TaskConfig
 from app.protocol.announcement import Announcement
 from app.protocol.digest import sha256
 from app.protocol.errors import ProtocolError
-from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
+from app.protocol.fixed_point import MODEL_DTYPE
 from app.protocol.policy import Policy
 from app.protocol.receipt import ENCODING, Receipt, SignedReceipt, privacy_units
 from app.protocol.tensors import pack, unpack
@@ -37,7 +37,7 @@ class Contribution:
     Attributes
     ----------
     update : bytes
-        Blob of the update on the task's grid (`app.protocol.tensors`, int16).
+        Blob of the update on the task's grid (`app.protocol.tensors`), in integers of its precision.
     receipt : SignedReceipt
         The customer's signed statement on it.
     examples : int
@@ -139,8 +139,8 @@ class Customer:
 
     def contribute(self, announcement: Announcement, learnt: Learnt) -> Contribution:
         """Put a change of the model on the grid, pack it and sign a receipt for it; see `participate`."""
-        integers, saturated = learnt.policy.grid.encode(learnt.delta, UPDATE_DTYPE)
-        update = pack(integers, learnt.policy.layout, UPDATE_DTYPE)
+        integers, saturated = learnt.policy.grid.encode(learnt.delta, learnt.policy.update_dtype)
+        update = pack(integers, learnt.policy.layout, learnt.policy.update_dtype)
         return self.vouch(announcement, update, learnt.loss, saturated)
 
     def vouch(self, announcement: Announcement, update: bytes, loss: float, saturated: int) -> Contribution:

@@ -15,18 +15,17 @@ import numpy.typing as npt
 
 from app.mining.round import SealedRound
 from app.mining.screening import BlobReader, Screened, fetch_model, screen, sealed_manifest
-from app.protocol.digest import BlobRef
+from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import ProtocolError, RoundError
-from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE, apply_update
+from app.protocol.fixed_point import MODEL_DTYPE, apply_update
 from app.protocol.record import CustomerEntry, Evaluation, Mark, Reason
 from app.protocol.tensors import pack, unpack
 from strategies.aggregation import aggregator, combine, judge, least_valid
+from strategies.bucketing import Buckets, deal
 from strategies.evaluation import evaluation_rule
 from strategies.exact import Update
 from strategies.fedavg import weight
 from strategies.reputation import threshold
-
-_ENDS = (np.iinfo(UPDATE_DTYPE).min, np.iinfo(UPDATE_DTYPE).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +55,7 @@ class _Judgement:
     scores: dict[int, int]
     shares: dict[int, int]
     low: frozenset[int]
+    buckets: int = 0
 
 
 def evaluate(sealed: SealedRound, store: BlobReader) -> Outcome:
@@ -88,6 +88,7 @@ def evaluate(sealed: SealedRound, store: BlobReader) -> Outcome:
         f=sealed.policy.f,
         rule=sealed.policy.evaluation,
         aggregator=sealed.policy.aggregator,
+        buckets=judgement.buckets,
         void=not judgement.shares,
         model=sealed.model,
         customers=entries,
@@ -108,14 +109,24 @@ def _judge(sealed: SealedRound, valid: Sequence[Screened]) -> _Judgement:
     rule, evaluation = aggregator(policy.aggregator), evaluation_rule(policy.evaluation)
     if len(valid) < least_valid(policy.f):
         return _Judgement({}, {}, frozenset())
-    opinion = judge(_updates(valid), [item.signed.receipt.update for item in valid], policy.f, rule)
+    updates = [item.update for item in valid if item.update is not None]
+    digests = [item.signed.receipt.update for item in valid]
+    buckets = _buckets(sealed, valid) if len(valid) > policy.cohort else ()
+    opinion = judge(updates, digests, policy.f, rule, buckets)
     low = evaluation(opinion.scores, opinion.kept, policy.f)
     index = [item.index for item in valid]
     return _Judgement(
         dict(zip(index, opinion.scores, strict=True)),
         dict(zip(index, opinion.shares, strict=True)),
         frozenset(index[position] for position in low),
+        len(buckets),
     )
+
+
+def _buckets(sealed: SealedRound, valid: Sequence[Screened]) -> Buckets:
+    """Deal the valid updates by the round's seed and its sealed root: nobody knew both before its update was sealed."""
+    seed = sha256(b"hearth buckets" + sealed.seed + sealed.root)
+    return deal([item.signed.customer.encode() for item in valid], seed, sealed.policy.cohort)
 
 
 def _entry(sealed: SealedRound, item: Screened, h: int, judgement: _Judgement) -> CustomerEntry:
@@ -132,8 +143,14 @@ def _entry(sealed: SealedRound, item: Screened, h: int, judgement: _Judgement) -
         selected=share > 0,
         isolated=isolated,
         weight=0 if isolated else share * weight(gamma, examples, sealed.policy.examples_cap),
-        saturated=None if item.update is None else int(np.isin(item.update, _ENDS).sum()),
+        saturated=None if item.update is None else _saturated(item.update),
     )
+
+
+def _saturated(update: Update) -> int:
+    """Return how many entries lie at the ends of their type's range."""
+    ends = np.iinfo(update.dtype)
+    return int(np.count_nonzero((update == ends.min) | (update == ends.max)))
 
 
 def _aggregate(
@@ -148,10 +165,6 @@ def _aggregate(
     weights = [weight for _, weight in weighed]
     step = combine(updates, weights, sealed.policy.f, aggregator(sealed.policy.aggregator))
     return model if step is None else apply_update(model, step)
-
-
-def _updates(items: Sequence[Screened]) -> list[Update]:
-    return [item.update for item in items if item.update is not None]
 
 
 class _MeteredReader:

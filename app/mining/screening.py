@@ -23,7 +23,7 @@ import numpy.typing as npt
 from app.mining.round import SealedRound
 from app.protocol.digest import BlobRef
 from app.protocol.errors import BlobMissingError, BlobTamperedError, ProtocolError, RoundError
-from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
+from app.protocol.fixed_point import MODEL_DTYPE
 from app.protocol.manifest import MAX_RECEIPT_BYTES, Manifest
 from app.protocol.receipt import SignedReceipt
 from app.protocol.record import Reason
@@ -60,14 +60,14 @@ class Screened:
         Its index in the task.
     reason : Reason
         `Reason.ACCEPTED`, or what is wrong with the update.
-    update : numpy.ndarray of int16 or None
-        Shape ``(d,)``; None unless accepted.
+    update : numpy.ndarray or None
+        In the task's precision, shape ``(d,)``; None unless accepted.
     """
 
     signed: SignedReceipt
     index: int
     reason: Reason
-    update: npt.NDArray[np.int16] | None = None
+    update: npt.NDArray[np.signedinteger] | None = None
 
 
 def sealed_manifest(sealed: SealedRound, store: BlobReader) -> Manifest:
@@ -146,13 +146,14 @@ def _check_signature(sealed: SealedRound, signed: SignedReceipt) -> None:
 
 
 def _screen_one(sealed: SealedRound, signed: SignedReceipt, index: int, store: BlobReader) -> Screened:
-    layout, limit = sealed.policy.layout, blob_limit(sealed.policy.layout, UPDATE_DTYPE)
+    layout, dtype = sealed.policy.layout, sealed.policy.update_dtype
+    limit = blob_limit(layout, dtype)
     if signed.receipt.model != sealed.model.sha256:
         return Screened(signed, index, Reason.WRONG_MODEL)
     if signed.receipt.blob.size > limit:
         return Screened(signed, index, Reason.TOO_LARGE)
     try:
-        update = unpack(store.get(signed.receipt.blob, limit), layout, UPDATE_DTYPE)
+        update = unpack(store.get(signed.receipt.blob, limit), layout, dtype)
     except BlobMissingError:
         return Screened(signed, index, Reason.MISSING)
     except BlobTamperedError:
@@ -161,7 +162,7 @@ def _screen_one(sealed: SealedRound, signed: SignedReceipt, index: int, store: B
         return Screened(signed, index, Reason.MALFORMED)
     if not update.any():
         return Screened(signed, index, Reason.ZERO)
-    return Screened(signed, index, Reason.ACCEPTED, update.astype(UPDATE_DTYPE))
+    return Screened(signed, index, Reason.ACCEPTED, update.astype(dtype))
 
 
 def _without_copies(screened: Sequence[Screened]) -> tuple[Screened, ...]:

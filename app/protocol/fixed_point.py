@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from app.protocol.errors import ProtocolError
 
-UPDATE_DTYPE = np.dtype("<i2")
+UPDATE_DTYPES: dict[str, np.dtype[np.signedinteger]] = {"int16": np.dtype("<i2"), "int32": np.dtype("<i4")}
+"""The type of an update's entries by a task's precision: twice the bytes buy 65,536 times the range."""
+UPDATE_DTYPE = UPDATE_DTYPES["int16"]
 MODEL_DTYPE = np.dtype("<i4")
 
 
@@ -41,7 +43,7 @@ class Grid:
         values : array_like of float
             Any shape; every entry finite.
         dtype : numpy.dtype
-            The integer type whose range bounds the result (`UPDATE_DTYPE`, `MODEL_DTYPE`).
+            The integer type whose range bounds the result (`UPDATE_DTYPES`, `MODEL_DTYPE`).
 
         Returns
         -------

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from app.protocol.digest import BlobRef, canonical_json, parse_json, sha256
 from app.protocol.errors import ProtocolError
-from app.protocol.fixed_point import Grid
+from app.protocol.fixed_point import UPDATE_DTYPES, Grid
 from app.protocol.tensors import Layout, layout_from_json, layout_to_json
 
-_INTEGERS = ("rounds", "f", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits", "tau")
-_TEXTS = ("aggregator", "evaluation", "weighting")
+_INTEGERS = ("rounds", "f", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits", "tau", "cohort")
+_TEXTS = ("aggregator", "evaluation", "weighting", "precision")
 _MEMBERS = {*_INTEGERS, *_TEXTS, "layout", "model", "frozen", "config"}
 
 
@@ -39,6 +41,11 @@ class Policy:
         By what the sortition of a round's leader weighs the miners: ``equal``, ``stake`` or ``reputation``.
     tau : int
         How many sub-users it selects on average.
+    cohort : int
+        How many vectors at most are compared pairwise: a round with more valid updates is scored through this many
+        buckets (`strategies.bucketing`).
+    precision : str
+        The integers that an update consists of: ``int16`` or ``int32``.
     layout : Layout
         Names and shapes of the trained parameters.
     model, frozen : BlobRef
@@ -57,6 +64,8 @@ class Policy:
     fractional_bits: int
     weighting: str
     tau: int
+    cohort: int
+    precision: str
     layout: Layout
     model: BlobRef
     frozen: BlobRef
@@ -67,12 +76,21 @@ class Policy:
             raise ProtocolError("a policy has at least one round, an f from 0, an examples_cap and a tau from 1")
         if not 0 <= self.gamma_initial <= self.gamma_max <= 255 or self.gamma_max < 1:
             raise ProtocolError("a policy's reputations are 0 <= gamma_initial <= gamma_max, gamma_max 1 to 255")
+        if self.precision not in UPDATE_DTYPES:
+            raise ProtocolError(f"a policy's precision is {' or '.join(UPDATE_DTYPES)}, not {self.precision!r:.40}")
+        if self.cohort < 2 * self.f + 3:
+            raise ProtocolError(f"a policy with f = {self.f} has a cohort of at least {2 * self.f + 3}")
         Grid(self.fractional_bits)  # refuses what is out of range
 
     @property
     def grid(self) -> Grid:
         """The grid that models and updates lie on."""
         return Grid(self.fractional_bits)
+
+    @property
+    def update_dtype(self) -> np.dtype[np.signedinteger]:
+        """The type of an update's entries."""
+        return UPDATE_DTYPES[self.precision]
 
     @property
     def digest(self) -> bytes:

@@ -16,8 +16,10 @@ from app.protocol.errors import ProtocolError
 from app.protocol.merkle import leaf_hash
 from app.protocol.signing import SIGNATURE_BYTES, Domain, Fields, recover, sign, struct_digest
 
-ENCODING = "int16-grid"
-"""Updates in the clear on the task's grid. The field is the seam for other encodings, such as encrypted updates."""
+ENCODING = "fixedpoint"
+"""Updates in the clear on the task's grid, in integers as wide as its policy says.
+
+The field is the seam for other encodings, such as encrypted updates."""
 
 _TYPE = "Receipt"
 _FIELDS: Fields = (

@@ -122,6 +122,8 @@ class Evaluation:
         Which evaluation rule gave the marks.
     aggregator : str
         Which rule made the new model of the updates.
+    buckets : int
+        Through how many buckets the updates were scored; 0 where each was compared with each.
     void : bool
         Whether too few valid updates were left for f, so that the model stays as it was.
     model : BlobRef
@@ -136,6 +138,7 @@ class Evaluation:
     f: int
     rule: str
     aggregator: str
+    buckets: int
     void: bool
     model: BlobRef
     customers: tuple[CustomerEntry, ...]
@@ -157,7 +160,9 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
-        plain = {name: getattr(self, name) for name in ("round", "threshold", "f", "rule", "aggregator", "void")}
+        plain = {
+            name: getattr(self, name) for name in ("round", "threshold", "f", "rule", "aggregator", "buckets", "void")
+        }
         customers = [entry.to_json() for entry in self.customers]
         return plain | {"task": hex32(self.task), "model": self.model.to_json(), "customers": customers}
 
@@ -326,6 +331,7 @@ _EVALUATION: Shape = {
     "f": _count,
     "rule": _text,
     "aggregator": _text,
+    "buckets": _count,
     "void": _flag,
     "model": _json_object,
     "customers": _list,

@@ -44,7 +44,7 @@ def pack(vector: npt.NDArray[np.signedinteger], layout: Layout, dtype: np.dtype[
     layout : Layout
         Where each parameter lies in the vector.
     dtype : numpy.dtype
-        `UPDATE_DTYPE` or `MODEL_DTYPE`.
+        One of `UPDATE_DTYPES`, or `MODEL_DTYPE`.
 
     Raises
     ------

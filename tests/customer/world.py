@@ -69,6 +69,8 @@ def world(privacy: PrivacyConfig = RECORD, head: str = "auto") -> World:
     policy = Policy(
         rounds=ROUNDS,
         f=1,
+        cohort=256,
+        precision="int16",
         aggregator="multi_krum",
         evaluation="outlier",
         gamma_initial=5,

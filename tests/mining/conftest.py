@@ -14,7 +14,7 @@ from app.mining.round import SealedRound
 from app.protocol import vrf
 from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import BlobMissingError, BlobTamperedError, StoreUnavailableError
-from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
+from app.protocol.fixed_point import MODEL_DTYPE
 from app.protocol.keys import simulation_account, simulation_secret
 from app.protocol.manifest import Manifest
 from app.protocol.policy import Policy
@@ -92,6 +92,8 @@ class World:
         settings = {
             "rounds": 10,
             "f": 2,
+            "cohort": 256,
+            "precision": "int16",
             "aggregator": "multi_krum",
             "evaluation": "outlier",
             "gamma_initial": 5,
@@ -118,7 +120,7 @@ class World:
         return np.rint(scale * (common + own)).astype(np.int64)
 
     def submission(self, index: int, vector: npt.NDArray[np.int64], round_number: int = 1) -> Submission:
-        blob = pack(vector, LAYOUT, UPDATE_DTYPE)
+        blob = pack(vector, LAYOUT, self.policy.update_dtype)
         receipt = Receipt(
             task=self.policy.digest,
             round=round_number,

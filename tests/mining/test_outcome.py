@@ -8,9 +8,9 @@ import pytest
 
 from app.mining.outcome import evaluate
 from app.protocol.errors import ConfigError
-from app.protocol.fixed_point import MODEL_DTYPE
+from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPES
 from app.protocol.record import Mark, Reason
-from app.protocol.tensors import unpack
+from app.protocol.tensors import pack, unpack
 from strategies.aggregation import AGGREGATORS
 
 LAYOUT = (("head.weight", (8, 12)), ("head.bias", (12,)))
@@ -163,8 +163,6 @@ def test_saturated_entries_are_counted(world) -> None:
 def test_the_model_saturates(make_world) -> None:
     world = make_world()
     world.model_vector = np.full(108, 2**31 - 1)
-    from app.protocol.tensors import pack
-
     world.model = world.store.put(pack(world.model_vector, LAYOUT, MODEL_DTYPE))
     updates = {i: np.abs(world.update(i)) + 1 for i in range(10)}
     assert set(_vector(evaluate(world.seal(updates), world.store).model)) == {2**31 - 1}
@@ -193,6 +191,56 @@ def test_every_rule_makes_its_model_and_says_its_name(make_world, name: str) -> 
     step = np.array(_vector(outcome.model)) - world.model_vector
     within = (step >= honest.min(axis=0)) & (step <= honest.max(axis=0))
     assert within.all() is np.bool_(name != "fedavg")
+
+
+def test_int32_updates_go_through_the_same_path(make_world) -> None:
+    """A hundred thousand times what int16 holds, one entry saturated; the model saturates at int32 too."""
+    world = make_world(precision="int32")
+    updates = {i: world.update(i) * 100_000 for i in range(10)}
+    updates[3][:2] = [-(2**31), 2**31 - 1]
+    outcome = evaluate(world.seal(updates), world.store)
+    entries = outcome.evaluation.customers
+    assert {e.index: e.saturated for e in entries if e.saturated} == {3: 2}
+    weights = {e.index: e.weight for e in entries if e.weight}
+    total = sum(weights.values())
+    assert len(weights) == 8
+    step = [(2 * sum(w * int(updates[i][k]) for i, w in weights.items()) + total) // (2 * total) for k in range(108)]
+    assert _vector(outcome.model) == [
+        min(2**31 - 1, max(-(2**31), int(old) + change)) for old, change in zip(world.model_vector, step, strict=True)
+    ]
+
+
+def test_an_update_of_the_other_precision_is_malformed(make_world, with_blob) -> None:
+    world = make_world(precision="int32")
+    narrow = pack(world.update(5), LAYOUT, UPDATE_DTYPES["int16"])
+    entries = evaluate(world.seal(tweaks={5: with_blob(narrow)}), world.store).evaluation.customers
+    assert {e.index for e in entries if e.reason is Reason.MALFORMED} == {5}
+
+
+@pytest.mark.parametrize("name", ["multi_krum", "nnm_krum"])
+def test_above_the_cohort_a_round_is_scored_through_buckets(make_world, name: str) -> None:
+    world = make_world(customers=30, f=3, cohort=9, aggregator=name)
+    updates = {i: world.update(i, -3 if i in (4, 8, 15) else 1) for i in range(30)}
+    outcome = evaluate(world.seal(updates), world.store)
+    assert outcome.evaluation.buckets == 9
+    assert {e.index for e in outcome.evaluation.customers if e.mark is Mark.L} == {4, 8, 15}
+    assert {e.index for e in outcome.evaluation.customers if e.weight == 0} == {4, 8, 15}
+    shuffled = list(updates)
+    random.Random(1).shuffle(shuffled)
+    assert evaluate(world.seal({i: updates[i] for i in shuffled}), world.store) == outcome
+    few = evaluate(world.seal({i: updates[i] for i in (0, 1, 2, 3, 4, 5, 6, 7, 9)}), world.store)
+    assert few.evaluation.buckets == 0
+
+
+def test_who_meets_whom_depends_on_the_rounds_seed_and_its_root(make_world) -> None:
+    world = make_world(customers=30, f=3, cohort=9)
+    sealed, other = world.seal(), world.seal({i: world.update(i, 1 + (i == 0)) for i in range(30)})
+    scores = [
+        [e.score for e in evaluate(given, world.store).evaluation.customers if e.index]
+        for given in (sealed, replace(sealed, seed=b"\7" * 32), other)
+    ]
+    assert scores[0] != scores[1]
+    assert scores[0] != scores[2]
 
 
 def test_a_mixing_rule_weighs_by_how_often_an_update_is_drawn(make_world) -> None:

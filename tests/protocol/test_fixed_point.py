@@ -11,25 +11,33 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from app.protocol.errors import ProtocolError
-from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE, Grid, apply_update, divide_rounded
+from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPES, Grid, apply_update, divide_rounded
 
 GRIDS = st.builds(Grid, st.integers(1, 24))
 
 
-@given(GRIDS, hnp.arrays(np.int64, st.integers(0, 20), elements=st.integers(-(2**15), 2**15 - 1)))
-def test_grid_points_survive_the_round_trip(grid: Grid, integers: np.ndarray) -> None:
-    encoded, saturated = grid.encode(grid.decode(integers), UPDATE_DTYPE)
+@pytest.mark.parametrize("dtype", UPDATE_DTYPES.values(), ids=UPDATE_DTYPES)
+@given(grid=GRIDS, data=st.data())
+def test_grid_points_survive_the_round_trip(dtype: np.dtype[np.signedinteger], grid: Grid, data: st.DataObject) -> None:
+    """As long as float32 holds them, which has 24 bits."""
+    most = min(2**24, np.iinfo(dtype).max)
+    integers = data.draw(hnp.arrays(np.int64, st.integers(0, 20), elements=st.integers(-most, most)))
+    encoded, saturated = grid.encode(grid.decode(integers), dtype)
     assert encoded.tolist() == integers.tolist()
     assert saturated == 0
 
 
-@given(GRIDS, st.lists(st.floats(-(2.0**40), 2.0**40), max_size=20))
-def test_encode_is_exact_rounding_and_saturation(grid: Grid, values: list[float]) -> None:
+@pytest.mark.parametrize("dtype", UPDATE_DTYPES.values(), ids=UPDATE_DTYPES)
+@given(grid=GRIDS, values=st.lists(st.floats(-(2.0**40), 2.0**40), max_size=20))
+def test_encode_is_exact_rounding_and_saturation(
+    dtype: np.dtype[np.signedinteger], grid: Grid, values: list[float]
+) -> None:
     """Against rational arithmetic: round half to even, then clip."""
-    encoded, saturated = grid.encode(values, UPDATE_DTYPE)
+    encoded, saturated = grid.encode(values, dtype)
     exact = [round(Fraction(value) * 2**grid.fractional_bits) for value in values]
-    assert encoded.tolist() == [min(max(k, -(2**15)), 2**15 - 1) for k in exact]
-    assert saturated == sum(not -(2**15) <= k < 2**15 for k in exact)
+    low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    assert encoded.tolist() == [min(max(k, low), high) for k in exact]
+    assert saturated == sum(not low <= k <= high for k in exact)
     assert encoded.dtype == np.int64
 
 
@@ -43,6 +51,19 @@ def test_what_is_not_finite_is_refused(bad: float) -> None:
 def test_grid_has_1_to_24_bits(bits: int) -> None:
     with pytest.raises(ProtocolError, match="1 to 24"):
         Grid(bits)
+
+
+@given(st.lists(st.tuples(st.integers(-(2**61), 2**61), st.integers(1, 2**61)), min_size=1, max_size=20))
+def test_each_entry_may_have_a_denominator_of_its_own(pairs: list[tuple[int, int]]) -> None:
+    numerators, denominators = (np.array(column, dtype=np.int64) for column in zip(*pairs, strict=True))
+    try:
+        result = divide_rounded(numerators, denominators)
+    except ProtocolError:
+        assert 2 * int(np.abs(numerators).max()) + int(denominators.max()) >= 2**63
+        return
+    assert result.tolist() == [math.floor(Fraction(a, b) + Fraction(1, 2)) for a, b in pairs]
+    with pytest.raises(ProtocolError, match="positive"):
+        divide_rounded(numerators, np.zeros_like(denominators))
 
 
 @given(st.lists(st.integers(-(2**61), 2**61), min_size=1, max_size=20), st.integers(1, 2**61))

@@ -15,6 +15,8 @@ MODEL, FROZEN = BlobRef(b"\1" * 32, 10, "bafkmodel"), BlobRef(b"\2" * 32, 20, "b
 POLICY = Policy(
     rounds=10,
     f=2,
+    cohort=256,
+    precision="int16",
     aggregator="multi_krum",
     evaluation="outlier",
     gamma_initial=5,
@@ -31,6 +33,8 @@ POLICY = Policy(
 CHANGES = {
     "rounds": 11,
     "f": 1,
+    "cohort": 99,
+    "precision": "int32",
     "aggregator": "median",
     "evaluation": "paper",
     "gamma_initial": 4,

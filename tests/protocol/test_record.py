@@ -30,9 +30,9 @@ ENTRIES = st.builds(
 )
 GOOD = CustomerEntry(ADDRESSES[0], 3, 5, Mark.H, Reason.ACCEPTED, 2**70, True, False, 250, 0)
 BAD = CustomerEntry(ADDRESSES[1], 1, 5, Mark.L, Reason.MISSING, None, False, False, 0, None)
-EVALUATION = Evaluation(b"\1" * 32, 3, 5, 2, "outlier", "median", False, BlobRef(b"\2" * 32, 9, "bafk"), (GOOD, BAD))
 CANDIDATES = (Candidate(ADDRESSES[2], b"\3" * 80, 7, 2), Candidate(ADDRESSES[3], b"\4" * 80, 1, 0))
 ELECTION = Election(CANDIDATES, ADDRESSES[2], b"\5" * 32)
+EVALUATION = Evaluation(b"\1" * 32, 3, 5, 2, "outlier", "median", 0, False, BlobRef(b"\2" * 32, 9, "bafk"), (GOOD, BAD))
 RECORD = RoundRecord(EVALUATION, ELECTION)
 
 
@@ -113,6 +113,7 @@ ENTRY = ("evaluation", "customers", 0)
         (("evaluation", "void"), None),
         (("evaluation", "rule"), 3),
         (("evaluation", "aggregator"), None),
+        (("evaluation", "buckets"), -1),
         (("evaluation", "model"), []),
         (("evaluation", "task"), "0x00"),
         (("evaluation", "customers"), {}),
