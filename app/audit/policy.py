@@ -19,12 +19,13 @@ from app.protocol.tensors import blob_limit, unpack
 MOST_POLICY = 2**24
 """Largest policy, in bytes, that is read."""
 _MEMBERS = {
-    *("rounds", "f", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits", "tau"),
-    *("aggregator", "evaluation", "weighting", "layout", "model", "frozen", "config"),
+    *("rounds", "f", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits", "tau", "cohort"),
+    *("aggregator", "evaluation", "weighting", "precision", "layout", "model", "frozen", "config"),
 }
 _SECTIONS = {
     "strategy": {
         *("name", "f", "aggregator", "evaluation", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits"),
+        *("precision", "cohort"),
     },
     "terms": {
         *("name", "reward", "deposit", "skips"),
@@ -38,6 +39,7 @@ _CHOICES = {
     "strategy.name": ("hearth",),
     "strategy.aggregator": AGGREGATORS,
     "strategy.evaluation": ("outlier", "paper"),
+    "strategy.precision": ("int16", "int32"),
     "miners.weighting": WEIGHTINGS,
     "privacy.mechanism": ("gaussian", "none"),
 }

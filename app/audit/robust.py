@@ -4,11 +4,14 @@ Every quantity is an integer, every tie has a rule, so there is one right answer
 what the miners compute with bounds and bit tricks is written down as its definition says.
 
 Sources: Blanchard et al., NIPS 2017 (Multi-Krum); Allouah et al., AISTATS 2023 (nearest-neighbour mixing); Yin et al.,
-ICML 2018 (trimmed mean, median); McMahan et al., AISTATS 2017 (federated averaging).
+ICML 2018 (trimmed mean, median); Karimireddy et al., ICLR 2022 (bucketing); McMahan et al., AISTATS 2017 (federated
+averaging).
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,10 +44,25 @@ class Judged:
     shares: list[int]
 
 
-def judge(updates: Sequence[Vector], digests: Sequence[bytes], f: int, aggregator: str, rule: str) -> Judged | None:
-    """Score, mark and choose; None where the updates are fewer than 2 f + 3, and the round is void."""
+def judge(
+    updates: Sequence[Vector],
+    digests: Sequence[bytes],
+    f: int,
+    aggregator: str,
+    rule: str,
+    groups: Sequence[Sequence[int]] = (),
+) -> Judged | None:
+    """Score, mark and choose; None where the updates are fewer than 2 f + 3, and the round is void.
+
+    With ``groups``, the scores come from the distances to a centre that is found through these buckets.
+    """
     if len(updates) < 2 * f + 3:
         return None
+    if groups:
+        scores = _scores_through(updates, groups, f, aggregator)
+        kept = lowest(scores, digests, f)
+        entering = kept if aggregator in ("multi_krum", "nnm_krum") else range(len(updates))
+        return Judged(scores, marked_low(rule, scores, kept, f), [int(i in entering) for i in range(len(updates))])
     distances = all_distances(updates)
     scores = krum_scores(distances, f)
     kept = lowest(scores, digests, f)
@@ -54,6 +72,15 @@ def judge(updates: Sequence[Vector], digests: Sequence[bytes], f: int, aggregato
     elif aggregator == "nnm_krum":
         shares = _mixed_shares(updates, distances, digests, f)
     return Judged(scores, marked_low(rule, scores, kept, f), shares)
+
+
+def dealt(names: Sequence[bytes], seed: bytes, count: int) -> list[list[int]]:
+    """Return the positions in each of ``count`` buckets: shuffled by sha-256, then dealt like cards."""
+    groups: list[list[int]] = [[] for _ in range(count)]
+    shuffled = sorted((hashlib.sha256(seed + name).digest(), position) for position, name in enumerate(names))
+    for turn, (_, position) in enumerate(shuffled):
+        groups[turn % count].append(position)
+    return groups
 
 
 def combine(updates: Sequence[Vector], weights: Sequence[int], f: int, aggregator: str) -> Vector | None:
@@ -117,6 +144,24 @@ def marked_low(rule: str, scores: Sequence[int], kept: set[int], f: int) -> set[
     return {i for i in dropped if scores[i] > 3 * max(median, least)}
 
 
+def _scores_through(updates: Sequence[Vector], groups: Sequence[Sequence[int]], f: int, aggregator: str) -> list[int]:
+    """Return (n - f - 2) times each update's squared distance from the centre plus their lower median."""
+    common = math.lcm(*(len(group) for group in groups))
+    # Python's own integers: a mean times the common denominator may leave 64 bits.
+    means: list[Any] = [sum(updates[i].astype(object) for i in group) * (common // len(group)) for group in groups]
+    distances, names = all_distances(means), [number.to_bytes(8, "big") for number in range(len(groups))]
+    if aggregator == "nnm_krum":
+        shares = _mixed_shares(means, distances, names, f)
+    else:
+        kept = lowest(krum_scores(distances, f), names, f)
+        shares = [int(number in kept) for number in range(len(groups))]
+    total: Any = sum(mean * share for mean, share in zip(means, shares, strict=True))
+    centre = _rounded(total, common * sum(shares))
+    away = [squared_distance(update, centre) for update in updates]
+    median = sorted(away)[(len(away) - 1) // 2]
+    return [(len(updates) - f - 2) * (distance + median) for distance in away]
+
+
 def _mixed_shares(
     updates: Sequence[Vector], distances: Sequence[Sequence[int]], digests: Sequence[bytes], f: int
 ) -> list[int]:
@@ -126,7 +171,7 @@ def _mixed_shares(
     for i in range(n):
         others = sorted((j for j in range(n) if j != i), key=lambda j: (distances[i][j], digests[j]))
         members.append([i, *others[: n - f - 1]])
-    mixtures = [np.asarray(np.sum([updates[j] for j in group], axis=0), dtype=np.int64) for group in members]
+    mixtures = [np.sum([updates[j] for j in group], axis=0) for group in members]
     chosen = lowest(krum_scores(all_distances(mixtures), f), digests, f)
     return [sum(j in members[i] for i in chosen) for j in range(n)]
 

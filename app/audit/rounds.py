@@ -9,13 +9,13 @@ from app.audit.abi import struct_fields
 from app.audit.blobs import Blobs, reference
 from app.audit.election import check_election, message, weights
 from app.audit.report import AuditError, Section, holds, same, same_json
-from app.audit.robust import combine, judge, next_model
+from app.audit.robust import combine, dealt, judge, next_model
 from app.audit.screening import Screened, screen
 from app.audit.task import ChainTask, Finalisation, Round, Seal
 from app.protocol.bitmap import indices
-from app.protocol.digest import BlobRef, hex32, parse_json
+from app.protocol.digest import BlobRef, hex32, parse_json, sha256
 from app.protocol.errors import ProtocolError
-from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
+from app.protocol.fixed_point import MODEL_DTYPE
 from app.protocol.manifest import MAX_RECEIPT_BYTES, Manifest
 from app.protocol.policy import Policy
 from app.protocol.record import RoundRecord
@@ -188,7 +188,12 @@ class Auditor:
         screened, late = screen(policy, start.sha256, manifest.receipts, index, self.blobs, claimed)
         self.unproven += [f"{place}: {c} is marked {claimed[c]} by the miners; its blob is here now" for c in late]
         h = sum(gammas[i] for i in round_.seal.participants) // len(round_.seal.participants)
-        customers, void = self._judge(screened, gammas, h)
+        valid = [item for item in screened if item.update is not None]
+        groups: list[list[int]] = []
+        if len(valid) > policy.cohort:
+            names = [item.signed.customer.encode() for item in valid]
+            groups = dealt(names, sha256(b"hearth buckets" + self.seed + round_.seal.root), policy.cohort)
+        customers, void = self._judge(screened, groups, gammas, h)
         evaluation = {
             "task": hex32(policy.digest),
             "round": round_.number,
@@ -196,6 +201,7 @@ class Auditor:
             "f": policy.f,
             "rule": policy.evaluation,
             "aggregator": policy.aggregator,
+            "buckets": len(groups),
             "void": void,
             "model": start.to_json(),
             "customers": customers,
@@ -213,12 +219,14 @@ class Auditor:
         section.counts.update({"updates": len(screened), "aggregated": sum(weight > 0 for weight in weighed)})
         return evaluation
 
-    def _judge(self, screened: list[Screened], gammas: tuple[int, ...], h: int) -> tuple[list[dict[str, Any]], bool]:
+    def _judge(
+        self, screened: list[Screened], groups: list[list[int]], gammas: tuple[int, ...], h: int
+    ) -> tuple[list[dict[str, Any]], bool]:
         """Return everybody's entry in the record, and whether the round is void."""
         policy, valid = self.policy, [item for item in screened if item.update is not None]
         updates = [item.update for item in valid if item.update is not None]
         digests = [item.signed.receipt.update for item in valid]
-        judged = judge(updates, digests, policy.f, policy.aggregator, policy.evaluation)
+        judged = judge(updates, digests, policy.f, policy.aggregator, policy.evaluation, groups)
         positions = {item.index: position for position, item in enumerate(valid)} if judged else {}
         entries = []
         for item in screened:
@@ -239,7 +247,7 @@ class Auditor:
                     "selected": share > 0,
                     "isolated": gamma < h,
                     "weight": 0 if gamma < h else counts,
-                    "saturated": _saturated(item),
+                    "saturated": _saturated(item, 8 * policy.update_dtype.itemsize),
                 }
             )
         return entries, judged is None
@@ -255,8 +263,8 @@ class Auditor:
         return pack(next_model(model, step), self.policy.layout, MODEL_DTYPE)
 
 
-def _saturated(item: Screened) -> int | None:
+def _saturated(item: Screened, bits: int) -> int | None:
     if item.update is None:
         return None
-    low, high = -(2 ** (8 * UPDATE_DTYPE.itemsize - 1)), 2 ** (8 * UPDATE_DTYPE.itemsize - 1) - 1
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     return int((item.update == low).sum() + (item.update == high).sum())

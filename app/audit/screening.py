@@ -9,7 +9,6 @@ import numpy as np
 from app.audit.blobs import Blobs
 from app.audit.robust import Vector
 from app.protocol.errors import BlobMissingError, BlobTamperedError, ProtocolError
-from app.protocol.fixed_point import UPDATE_DTYPE
 from app.protocol.policy import Policy
 from app.protocol.receipt import SignedReceipt
 from app.protocol.tensors import blob_limit, unpack
@@ -91,17 +90,17 @@ def screen(
 
 def _was_fetched(policy: Policy, model: bytes, signed: SignedReceipt) -> bool:
     receipt = signed.receipt
-    return receipt.model == model and receipt.size <= blob_limit(policy.layout, UPDATE_DTYPE)
+    return receipt.model == model and receipt.size <= blob_limit(policy.layout, policy.update_dtype)
 
 
 def _screen_one(policy: Policy, model: bytes, signed: SignedReceipt, index: int, blobs: Blobs) -> Screened:
-    most = blob_limit(policy.layout, UPDATE_DTYPE)
+    most = blob_limit(policy.layout, policy.update_dtype)
     if signed.receipt.model != model:
         return Screened(signed, index, "wrong-model")
     if signed.receipt.size > most:
         return Screened(signed, index, "too-large")
     try:
-        update = unpack(blobs.get(signed.receipt.blob, most), policy.layout, UPDATE_DTYPE)
+        update = unpack(blobs.get(signed.receipt.blob, most), policy.layout, policy.update_dtype)
     except BlobMissingError:
         return Screened(signed, index, "missing")
     except BlobTamperedError:

@@ -19,6 +19,7 @@ from app.protocol.digest import sha256
 from app.store.base import reference as stored_reference
 from app.store.embedded import EmbeddedStore
 from strategies.aggregation import AGGREGATORS, combine, judge
+from strategies.bucketing import deal
 from strategies.evaluation import RULES
 
 ENTRIES = st.one_of(st.integers(-3, 3), st.integers(-(2**15), 2**15 - 1))
@@ -52,6 +53,24 @@ def test_scores_marks_shares_and_aggregate_are_the_miners(
     assert (mine is None) == (theirs is None)
     if mine is not None:
         np.testing.assert_array_equal(mine, theirs)
+
+
+@given(cohorts(), st.integers(1, 3), st.sampled_from(sorted(AGGREGATORS)), st.binary(max_size=3), st.booleans())
+def test_scores_through_buckets_are_the_miners(
+    cohort: tuple[list[np.ndarray], list[int], int], times: int, name: str, seed: bytes, wide: bool
+) -> None:
+    few, _, f = cohort
+    updates = [update * 65_535 if wide else update for update in few * times]
+    names = [bytes([position]) for position in range(len(updates))]
+    groups = robust.dealt(names, seed, 2 * f + 3)
+    buckets = deal(names, seed, 2 * f + 3)
+    assert [tuple(group) for group in groups] == list(buckets)
+    judged = robust.judge(updates, names, f, name, "outlier", groups)
+    given_ = [update.astype(np.int32 if wide else np.int16) for update in updates]
+    opinion = judge(given_, names, f, AGGREGATORS[name], buckets)
+    assert judged is not None
+    assert (tuple(judged.scores), tuple(judged.shares)) == (opinion.scores, opinion.shares)
+    assert judged.low == RULES["outlier"](opinion.scores, opinion.kept, f)
 
 
 def test_too_few_updates_are_no_judgement() -> None:
