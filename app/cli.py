@@ -14,6 +14,7 @@ usage: hearth COMMAND ...
   show RUN_DIR          print the tables of a finished run again
   chain COMMAND ...     an embedded chain made, served to other programs, shown; hearth chain --help says more
   audit RUN_DIR         recompute a run from its evidence alone; hearth audit --help says more
+  task COMMAND ...      the tasks of a chain: list, show, claim, cancel and more; hearth task --help says more
   wallet COMMAND ...    keys in encrypted files: new, show, import; hearth wallet --help says more
   --version             print the version"""
 
@@ -72,6 +73,12 @@ def _chain(arguments: Sequence[str]) -> int:
     return chain(arguments)
 
 
+def _task(arguments: Sequence[str]) -> int:
+    from app.task_command import main as task
+
+    return task(arguments)
+
+
 def _version(arguments: Sequence[str]) -> int:
     from importlib.metadata import version
 
@@ -89,6 +96,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "show": _show,
     "chain": _chain,
     "audit": _audit,
+    "task": _task,
     "wallet": _wallet,
     "--version": _version,
     "--help": _help,

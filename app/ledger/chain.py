@@ -20,7 +20,8 @@ from app.ledger.embedded import CHAIN_ID, EmbeddedNode
 from app.ledger.faults import translated
 from app.ledger.journal import Journal
 from app.ledger.provider import EmbeddedProvider
-from app.ledger.sender import Payload, Sender, Waiting
+from app.ledger.sender import Sender
+from app.ledger.transaction import Payload, Pending, Waiting
 from app.protocol.digest import hex32
 from app.protocol.errors import LedgerError
 
@@ -63,6 +64,11 @@ class Chain:
         File or URL, for messages.
     journal : Path or None
         Folder of the journals of what was sent, one file a key; None where they are kept in memory.
+    once : bool
+        Whether what was sent before is found again in the journal, as a program that starts anew wants it. A person who
+        gives a command again wants to hear what the contract says to that; what was signed is settled first either way.
+    approve : callable or None
+        Is shown every transaction after its dry run and before it is signed; what it raises stops the sending.
     """
 
     def __init__(
@@ -79,6 +85,8 @@ class Chain:
         w3.provider.global_ccip_read_enabled = False
         self.w3, self.where, self.journal = w3, where, journal
         self._waiting, self._close, self._put_forward = waiting or Waiting(), close, put_forward
+        self.once = True
+        self.approve: Callable[[Pending], None] | None = None
         self._senders: dict[str, Sender] = {}
         self._opening = threading.Lock()
         with self.guard("eth_chainId"):
@@ -148,7 +156,7 @@ class Chain:
             If the node refuses, cannot be reached, or has not put it in a block in time; or if it ran out of gas.
         """
         with self.guard(intent, _abi_of(transaction)):
-            hash, outcome = self._sender(account).send(intent, self._payload(transaction, value), gas)
+            hash, outcome = self._sender(account).send(intent, self._payload(transaction, value), gas, once=self.once)
         return Sent(hash, outcome.block, outcome.gas, outcome.contract)
 
     def recover(self, account: LocalAccount) -> None:
@@ -185,8 +193,13 @@ class Chain:
         with self._opening:
             if account.address not in self._senders:
                 journal = self._open_journal(account.address)
-                self._senders[account.address] = Sender(self.w3, self.where, account, journal, self._waiting)
+                sender = Sender(self.w3, self.where, account, journal, self._waiting, self._ask)
+                self._senders[account.address] = sender
             return self._senders[account.address]
+
+    def _ask(self, pending: Pending) -> None:
+        if self.approve is not None:
+            self.approve(pending)
 
     def _open_journal(self, address: str) -> Journal:
         if self.journal is None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from eth_account.signers.local import LocalAccount
 
 from app.ledger.chain import Chain, open_chain, rpc_chain
 from app.protocol.errors import ConfigError
+from app.protocol.keys import simulation_account
 from app.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from app.settings import Config
 
 
 def is_url(place: str) -> bool:
@@ -62,22 +68,59 @@ def contract_of(place: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def simulated_account(place: str, party: str) -> LocalAccount:
+    """Return the account of a party of a simulated run, whose key follows from the run's seed.
+
+    Parameters
+    ----------
+    place : str
+        The run directory.
+    party : str
+        ``manufacturer``, or ``customer/I`` or ``miner/I`` with an index from 0.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such party.
+    """
+    if is_url(place) or not Path(place).expanduser().is_dir():
+        raise ConfigError("--as", f"{place} is not a run directory", "--key, or the folder of a simulated run")
+    config = _config(RunDirectory(Path(place).expanduser().absolute()))
+    role, _, index = party.partition("/")
+    most = {"manufacturer": 1, "customer": config.customers, "miner": config.miners.count}.get(role, 0)
+    number = index or "0"
+    if not (number.isascii() and number.isdecimal() and int(number) < most) or (most > 1 and not index):
+        parties = f"customer/0..{config.customers - 1}, miner/0..{config.miners.count - 1}"
+        raise ConfigError("--as", f"'{party}' is no party of this run", f"manufacturer, {parties}")
+    return simulation_account(config.seed, role, int(number))
+
+
 def _remote(folder: RunDirectory) -> tuple[str, int | None]:
     """Return URL and chain id of the node that a run used."""
+    chain = _config(folder).chain
+    if chain.url is None:
+        raise ConfigError("run directory", f"{folder.path} has no chain yet", "a run that has begun")
+    found = _read_json(folder.result_path).get("chain_id", chain.chain_id)
+    return chain.url, found if isinstance(found, int) else None
+
+
+def _config(folder: RunDirectory) -> Config:
+    """Return the configuration that a run was started with."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+    from app.config import from_plain
+
     try:
-        chain = OmegaConf.to_container(OmegaConf.load(folder.config_path))["chain"]  # type: ignore[call-overload,index]
-        url, chain_id = chain["url"], chain["chain_id"]  # type: ignore[index]
-    except (OSError, LookupError, TypeError, OmegaConfBaseException, YAMLError) as error:
-        problem = f"{folder.path} has neither a chain.sqlite nor a config.yaml that names a node"
-        raise ConfigError("run directory", problem, "the folder of a run") from error
-    if not isinstance(url, str):
-        raise ConfigError("run directory", f"{folder.path} has no chain yet", "a run that has begun")
-    found = _read_json(folder.result_path).get("chain_id", chain_id)
-    return url, found if isinstance(found, int) else None
+        plain = OmegaConf.to_container(OmegaConf.load(folder.config_path))
+    except FileNotFoundError:
+        raise ConfigError("run directory", f"{folder.path} has no config.yaml", "the folder of a run") from None
+    except (OSError, ValueError, OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError("run directory", f"{folder.config_path} cannot be read ({type(error).__name__})") from error
+    if not isinstance(plain, dict):
+        raise ConfigError("run directory", f"{folder.config_path} is not a run's configuration")
+    return from_plain({str(key): value for key, value in plain.items()})
 
 
 def _read_json(path: Path) -> dict[str, Any]:

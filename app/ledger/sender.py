@@ -13,81 +13,22 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 from eth_account.signers.local import LocalAccount
 from hexbytes import HexBytes
 from web3 import Web3
-from web3.exceptions import BlockNotFound, TransactionNotFound
-from web3.types import Nonce, TxParams
+from web3.exceptions import TransactionNotFound
 
+from app.ledger.finality import is_deep, stands, user_of_nonce
 from app.ledger.journal import Attempt, Journal, Outcome, State
 from app.ledger.mempool import TRANSIENT, Answer, broadcast, fields_of, is_known, trouble
-from app.protocol.digest import sha256
+from app.ledger.signer import Signer
+from app.ledger.transaction import Payload, Pending, Waiting
 from app.protocol.errors import LedgerError
 
 _NONCES = 5  # that an intent may lose to other programs in one call before it is given up
-_REORGANISED = 64  # blocks: Ethereum finalises after two epochs of 32
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """How patient a sender is. All times are in seconds.
-
-    Attributes
-    ----------
-    confirmations : int
-        Blocks upon a transaction's own before it counts; a reorganisation of that depth is then harmless.
-    timeout : float
-        Until sending ends in an error; the transaction stays in the journal.
-    resend_after : float
-        Until a transaction that the node does not know (any more) is broadcast again.
-    bump_after : float
-        Until a transaction that waits in the pool is replaced by one with higher fees.
-    bumps : int
-        How often that may happen: each costs an eighth more.
-    max_fee : int
-        Wei per gas that are never exceeded, whatever a node suggests.
-    poll : float
-        Between two looks.
-    """
-
-    confirmations: int = 0
-    timeout: float = 180
-    resend_after: float = 5
-    bump_after: float = 60
-    bumps: int = 8
-    max_fee: int = 10**12
-    poll: float = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """What a transaction does.
-
-    Attributes
-    ----------
-    to : str or None
-        Checksum address of the recipient; None creates a contract.
-    value : int
-        Wei.
-    data : bytes
-        Call data, or the code that creates the contract.
-    """
-
-    to: str | None
-    value: int
-    data: bytes
-
-    def digest(self) -> bytes:
-        """Return the SHA-256 of all that it says."""
-        to = bytes.fromhex(self.to[2:]) if self.to else b""
-        return sha256(len(to).to_bytes(1, "big") + to + self.value.to_bytes(32, "big") + self.data)
-
-    def fields(self) -> TxParams:
-        """Return the part of a transaction that it fills."""
-        fields: TxParams = {"value": Web3.to_wei(self.value, "wei"), "data": HexBytes(self.data)}
-        return {**fields, "to": Web3.to_checksum_address(self.to)} if self.to else fields
 
 
 class Sender:
@@ -105,11 +46,22 @@ class Sender:
         Of this key and chain. With one in memory every call is an intent of its own.
     waiting : Waiting
         How patient to be.
+    approve : callable, optional
+        Is shown each new transaction before it is signed; what it raises stops it.
     """
 
-    def __init__(self, w3: Web3, where: str, account: LocalAccount, journal: Journal, waiting: Waiting) -> None:
+    def __init__(
+        self,
+        w3: Web3,
+        where: str,
+        account: LocalAccount,
+        journal: Journal,
+        waiting: Waiting,
+        approve: Callable[[Pending], None] = lambda _: None,
+    ) -> None:
         self._w3, self._where, self._account = w3, where, account
         self._journal, self._waiting = journal, waiting
+        self._signer = Signer(w3, where, account, journal, waiting, approve)
         self._signing = threading.RLock()
         self._recovered = False
         # By nonce: when it was last broadcast, when it was first waited for with its present fees, what the node said.
@@ -117,8 +69,12 @@ class Sender:
         self._waits: dict[int, float] = {}
         self._said: dict[int, str] = {}
 
-    def send(self, intent: str, payload: Payload, gas: int | None = None) -> tuple[bytes, Outcome]:
+    def send(
+        self, intent: str, payload: Payload, gas: int | None = None, *, once: bool = True
+    ) -> tuple[bytes, Outcome]:
         """Bring an intent into a block, or find it in one; return the transaction's hash, and where it is.
+
+        With ``once`` unset it is brought into another block where it is in one already.
 
         Raises
         ------
@@ -131,7 +87,8 @@ class Sender:
         self.recover()
         for _ in range(_NONCES):
             with self._signing:
-                attempt = self._recorded(intent, payload.digest()) or self._sign(intent, payload, gas)
+                known = self._recorded(intent, payload.digest()) if once else None
+                attempt = known or self._sign(intent, payload, gas)
             settled = attempt if attempt.outcome else self._settle(attempt)
             if settled is not None and settled.outcome is not None:
                 if not settled.outcome.succeeded:
@@ -169,7 +126,7 @@ class Sender:
         for attempt in reversed(self._journal.of_intent(intent, content)):
             if attempt.state in (State.SIGNED, State.BROADCAST):
                 return attempt
-            if attempt.outcome is not None and not self._stands(attempt.outcome):
+            if attempt.outcome is not None and not stands(self._w3, attempt.outcome):
                 self._journal.reopen(attempt)
                 return replace(attempt, state=State.BROADCAST, outcome=None)
             if attempt.outcome is not None and attempt.outcome.succeeded:
@@ -179,38 +136,17 @@ class Sender:
         return None
 
     def _sign(self, intent: str, payload: Payload, gas: int | None) -> Attempt:
-        """Dry-run, sign, journal and broadcast, in this order."""
-        sender: TxParams = {"from": self._account.address}
-        needed = int(self._w3.eth.estimate_gas({**payload.fields(), **sender}))
-        since = int(self._w3.eth.block_number)
-        fee, tip = self._fees()
-        if fee > self._waiting.max_fee:
-            raise LedgerError(f"{self._where}: {fee} wei per gas are asked for (allowed: {self._waiting.max_fee})")
-        fields: TxParams = {
-            **payload.fields(),
-            "type": 2,
-            "chainId": self._w3.eth.chain_id,
-            "nonce": Nonce(self._free_nonce()),
-            "gas": needed * 5 // 4 + 10_000 if gas is None else gas,
-            "maxFeePerGas": Web3.to_wei(fee, "wei"),
-            "maxPriorityFeePerGas": Web3.to_wei(tip, "wei"),
-        }
-        signed = self._account.sign_transaction(fields)  # type: ignore[arg-type]
-        raw, hash = bytes(signed.raw_transaction), bytes(signed.hash)
-        attempt = Attempt(intent, payload.digest(), int(fields["nonce"]), raw, hash, since)
+        """Sign a new transaction and broadcast it."""
+        attempt = self._signer.sign(intent, payload, gas)
         self._waits.pop(attempt.nonce, None)
-        self._journal.add(attempt)
         self._introduce(attempt)
         return attempt
 
-    def _free_nonce(self) -> int:
-        """Return the least nonce that neither the chain nor the journal has given away."""
-        nonce = int(self._w3.eth.get_transaction_count(self._account.address, "pending"))
-        while (holder := self._journal.holder(nonce)) is not None:
-            if holder.outcome is not None and not self._stands(holder.outcome):
-                self._journal.reopen(holder)  # a reorganisation undid it: it is on its way again, and keeps its nonce
-            nonce += 1
-        return nonce
+    def _raised(self, attempt: Attempt) -> Attempt | None:
+        dearer = self._signer.raised(attempt)
+        if dearer is not None:
+            self._waits.pop(attempt.nonce, None)
+        return dearer
 
     def _introduce(self, attempt: Attempt) -> None:
         """Broadcast a fresh attempt; give it up if the node is known not to have it and never to take it."""
@@ -224,30 +160,6 @@ class Sender:
                 raise error
             else:
                 return
-
-    def _fees(self) -> tuple[int, int]:
-        """Return highest fee and tip to offer (wei per gas): twice the base fee lasts for six full blocks."""
-        base = self._w3.eth.get_block("latest").get("baseFeePerGas")
-        if base is None:
-            raise LedgerError(f"{self._where}: the chain has no base fee (allowed: chains with EIP-1559)")
-        tip = int(self._w3.eth.max_priority_fee)
-        return 2 * int(base) + tip, tip
-
-    def _raised(self, attempt: Attempt) -> Attempt | None:
-        """Sign and journal ``attempt`` with higher fees and the same nonce; None where it has been raised enough."""
-        if len(self._journal.family(attempt)) > self._waiting.bumps:
-            return None
-        fields, (fee, tip) = fields_of(attempt.raw), self._fees()
-        # An eighth more: pools ask for a tenth before they replace one transaction by another.
-        fields["maxFeePerGas"] = max(-(-fields["maxFeePerGas"] * 9 // 8), fee)
-        fields["maxPriorityFeePerGas"] = max(-(-fields["maxPriorityFeePerGas"] * 9 // 8), tip)
-        if fields["maxFeePerGas"] > self._waiting.max_fee:
-            return None
-        signed = self._account.sign_transaction(fields)
-        dearer = replace(attempt, raw=bytes(signed.raw_transaction), hash=bytes(signed.hash), state=State.SIGNED)
-        self._journal.add(dearer)
-        self._waits.pop(attempt.nonce, None)
-        return dearer
 
     # Waiting
 
@@ -283,21 +195,10 @@ class Sender:
                 gas=int(receipt["gasUsed"]),
                 contract=receipt["contractAddress"],
             )
-            if self._depth() - outcome.block >= self._waiting.confirmations and self._stands(outcome):
+            if is_deep(self._w3, outcome.block, self._waiting.confirmations) and stands(self._w3, outcome):
                 self._journal.confirm(member, outcome)
                 return replace(member, state=State.CONFIRMED, outcome=outcome)
         return None
-
-    def _depth(self) -> int:
-        """Return the number of the newest block, or any where the chain is not asked to grow upon a transaction."""
-        return int(self._w3.eth.block_number) if self._waiting.confirmations else 2**63
-
-    def _stands(self, outcome: Outcome) -> bool:
-        """Return whether a transaction's block is still part of the chain."""
-        try:
-            return bytes(self._w3.eth.get_block(outcome.block)["hash"]) == outcome.block_hash
-        except BlockNotFound:
-            return False
 
     def _is_lost(self, attempt: Attempt) -> bool:
         """Return whether an attempt's nonce is used up, for good, by a transaction that is not in the journal.
@@ -305,21 +206,9 @@ class Sender:
         A receipt that is missing proves nothing: the node that we ask may lag behind the one that took it. So the
         block that used the nonce up is looked for, and looked into.
         """
-        newest = int(self._w3.eth.block_number) - self._waiting.confirmations
-        if newest < 0 or not self._is_used(attempt.nonce, newest):
-            return False
-        oldest = min(max(0, attempt.since - _REORGANISED), newest)
-        low, step = newest, 1
-        while low > oldest and self._is_used(attempt.nonce, low):  # nodes keep recent states only: look there first
-            newest, low, step = low, max(oldest, low - step), 2 * step
-        while newest - low > 1:
-            middle = (low + newest) // 2
-            low, newest = (low, middle) if self._is_used(attempt.nonce, middle) else (middle, newest)
-        within = {bytes(HexBytes(hash)) for hash in self._w3.eth.get_block(newest)["transactions"]}  # type: ignore[arg-type]
-        return all(member.hash not in within for member in self._journal.family(attempt))
-
-    def _is_used(self, nonce: int, block: int) -> bool:
-        return int(self._w3.eth.get_transaction_count(self._account.address, block)) > nonce
+        who, depth = self._account.address, self._waiting.confirmations
+        within = user_of_nonce(self._w3, who, attempt.nonce, attempt.since, depth)
+        return within is not None and all(member.hash not in within for member in self._journal.family(attempt))
 
     def _push(self, nonce: int) -> None:
         """Do for every transaction up to a nonce what it needs to get into a block; those below hold up the rest."""

@@ -12,8 +12,8 @@ from task_world import funded
 
 from app.ledger.chain import Chain, embedded_chain, rpc_chain
 from app.ledger.embedded import EmbeddedNode
-from app.ledger.sender import Waiting
 from app.ledger.server import serving
+from app.ledger.transaction import Waiting
 
 PARTIES = funded(64, 10)
 

@@ -20,7 +20,7 @@ from web3 import HTTPProvider, Web3
 from app.ledger.chain import Chain
 from app.ledger.embedded import EmbeddedNode
 from app.ledger.rpc import EmbeddedRpc
-from app.ledger.sender import Waiting
+from app.ledger.transaction import Waiting
 
 START = 1_700_000_000
 FILLER = account("filler")

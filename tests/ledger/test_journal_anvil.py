@@ -13,7 +13,7 @@ from faulty_node import COUNTER
 from task_world import ETHER, MANUFACTURER, STRANGER, account
 
 from app.ledger.chain import Chain, rpc_chain
-from app.ledger.sender import Waiting
+from app.ledger.transaction import Waiting
 from app.protocol.errors import LedgerError
 
 
