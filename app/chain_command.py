@@ -67,8 +67,8 @@ def _new(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     from app.ledger.embedded import EmbeddedNode
-    from app.ledger.places import chain_file
     from app.ledger.server import serving
+    from app.places import chain_file
 
     ended = threading.Event()
     path = chain_file(options.place)
@@ -90,8 +90,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from app.ledger.places import open_place
     from app.ledger.tasks import find_tasks
+    from app.places import open_place
 
     chain = open_place(options.place)
     try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from app.checks import in_range, one_of
 from app.customer.attacks import COLLUDING, SCALED, SPYING
 from app.learning.config import DATA_SETS, HEADS, MODELS, PARTITIONS, DataConfig, ModelConfig
+from app.ledger.config import THIS_MACHINE
 from app.protocol.errors import ConfigError
-from app.settings import Config, in_range, one_of
+from app.settings import Config
 
 _MOST_POINTS = 65_535
 _MOST_WEIGHT = {bits: (2**63 - 1) // (2**bits + 2) for bits in (16, 32)}
@@ -50,6 +52,7 @@ def validate(config: Config) -> Config:
     if config.miners.weighting == "reputation" and config.miners.count > config.customers:
         problem = f"{config.miners.count} miners cannot all be customers, as miners.weighting=reputation has them"
         raise ConfigError("miners.count", problem, f"1..{config.customers}, or another miners.weighting")
+    _validate_keys(config)
     _validate_weights(config)
     _validate_points(config)
     _validate_bounds(config)
@@ -66,6 +69,9 @@ def warnings(config: Config) -> list[str]:
     if config.customers < 3 * f + 3:
         told = f"customers={config.customers} is fewer than 3 f + 3 = {3 * f + 3}"
         lines.append(f"warning: {told}: {f} of them can void every round by sending nothing")
+    if config.keys.name == "keystore":
+        told = "keys=keystore signs with real keys; the customers' data and noise are a simulation's all the same"
+        lines.append(f"warning: {told}")
     return lines
 
 
@@ -98,6 +104,16 @@ def _validate_attack(config: Config) -> None:
     if config.attack.name in SPYING and config.privacy.randomness == "system" and config.privacy.name != "none":
         problem = f"attack={config.attack.name} recomputes other customers' updates, noise and all"
         raise ConfigError("privacy.randomness", problem, "seeded-insecure, or another attack")
+
+
+def _validate_keys(config: Config) -> None:
+    """Check that keys which anybody can derive stay on this machine, and that key files can reach their owners."""
+    if config.keys.name == "simulation" and not config.chain.is_here:
+        problem = "the keys of a simulation follow from its seed, so its chain must be on this machine"
+        raise ConfigError("chain.url", problem, [*THIS_MACHINE, "any other with keys=keystore"])
+    if config.keys.name == "keystore" and config.engine.name != "local":
+        problem = f"keys=keystore opens all key files in this process, and engine={config.engine.name} has others"
+        raise ConfigError("keys", problem, "simulation, or engine=local")
 
 
 def _validate_points(config: Config) -> None:

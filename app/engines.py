@@ -32,12 +32,14 @@ def run(prepared: Prepared, directory: RunDirectory, progress: Progress) -> dict
 def _run_local(prepared: Prepared, directory: RunDirectory, progress: Progress) -> dict[str, Any]:
     """Run everything in this process, the customers in threads."""
     from app import client_app, server_app
+    from app.customer import wallets
     from app.local_grid import LocalGrid
 
     workers = prepared.config.engine.workers or os.cpu_count() or 1
     grid = LocalGrid(client_app.app, prepared.config.customers, workers, progress.customer_done)
     try:
-        return server_app.run(grid, prepared, directory, progress)
+        with wallets.brought(prepared.parties.customers):
+            return server_app.run(grid, prepared, directory, progress)
     finally:
         grid.close()
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from app.privacy.config import PrivacyConfig
 from app.protocol.digest import hex32
-from app.protocol.keys import simulation_account
 from app.protocol.receipt import UNBOUNDED, Receipt, privacy_units
 from app.protocol.tensors import parameter_count
 from app.reporting.progress import RoundReport
@@ -86,7 +85,7 @@ def build_result(
         },
         "rewards": {customer: task.ledger.rewards.owed(customer) for customer in history[-1].reputation},
         "adversaries": [
-            simulation_account(config.seed, "customer", index).address
+            task.ledger.customers()[index]
             for index in range(config.customers)
             if config.attack.hostile(index, config.customers)
         ],

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from decimal import Decimal
-from urllib.parse import urlsplit
 
+from app.checks import check_url, in_range, no_password, one_of
 from app.customer.attacks import AttackConfig
 from app.learning.config import DataConfig, ModelConfig, default_training
+from app.ledger.config import ChainConfig, KeysConfig, TermsConfig
 from app.privacy.config import PrivacyConfig
 from app.protocol.errors import ConfigError
 from app.protocol.seat import MOST_STAKE
@@ -15,12 +15,9 @@ from app.run_directory import check_name
 from app.typed import leaves
 
 MOST_ROUNDS, MOST_CUSTOMERS = 10_000, 10_000
-MOST_SECONDS = 2**32 - 1
-"""Of a window: the contract counts them in 32 bits."""
 AGGREGATORS = ("fedavg", "median", "multi_krum", "nnm_krum", "trimmed_mean")
 """The rules of `strategies.aggregation`, named here so that reading a configuration loads no numerical library."""
 PRECISIONS = ("int16", "int32")
-_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,56 +94,6 @@ class StrategyConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class TermsConfig:
-    """What the task's contract fixes besides the rules of `StrategyConfig`; see `app.ledger.task_records.TaskTerms`.
-
-    Attributes
-    ----------
-    name : str
-        ``simulation`` or ``deployment``: the file of conf/ that the values come from.
-    reward, deposit : float
-        Ether: what the manufacturer escrows for the customers, and what each member deposits.
-    submission_window, seal_window, leader_window, finalise_window : int
-        Seconds.
-    skips : int
-        Rounds that may expire before the task fails.
-    """
-
-    name: str
-    reward: float
-    deposit: float
-    submission_window: int
-    seal_window: int
-    leader_window: int
-    finalise_window: int
-    skips: int
-
-    @property
-    def reward_wei(self) -> int:
-        """The reward in wei, exactly as it is written."""
-        return _wei(self.reward)
-
-    @property
-    def deposit_wei(self) -> int:
-        """The deposit in wei, exactly as it is written."""
-        return _wei(self.deposit)
-
-    def __post_init__(self) -> None:
-        one_of("terms.name", self.name, ("simulation", "deployment"))
-        for key in ("reward", "deposit"):
-            if not 0 <= getattr(self, key) <= 1e6:
-                raise ConfigError(f"terms.{key}", f"{getattr(self, key)} is out of range", "0 to 1000000 ether")
-        in_range("terms.submission_window", self.submission_window, 0, MOST_SECONDS)
-        in_range("terms.seal_window", self.seal_window, 1, MOST_SECONDS)
-        in_range("terms.leader_window", self.leader_window, 0, MOST_SECONDS)
-        in_range("terms.finalise_window", self.finalise_window, 1, MOST_SECONDS)
-        in_range("terms.skips", self.skips, 0, MOST_ROUNDS)
-        if self.submission_window >= self.seal_window:
-            problem = f"{self.submission_window} s would last as long as terms.seal_window={self.seal_window}"
-            raise ConfigError("terms.submission_window", problem, f"0..{self.seal_window - 1}")
-
-
-@dataclass(frozen=True, slots=True)
 class MinersConfig:
     """The committee: who verifies and votes, and how the sortition of each round's leader weighs them.
 
@@ -187,38 +134,6 @@ class MinersConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class ChainConfig:
-    """Where the rounds are committed: an ``embedded`` chain in the run directory, or a node behind ``rpc``.
-
-    Attributes
-    ----------
-    name : str
-        ``embedded`` or ``rpc``.
-    url : str or None
-        The node's JSON-RPC address; for ``rpc`` alone.
-    chain_id : int or None
-        The chain's identity, bound into every signature. With ``rpc`` it is the one that is expected there; None takes
-        what the node says.
-    """
-
-    name: str
-    url: str | None
-    chain_id: int | None
-
-    def __post_init__(self) -> None:
-        one_of("chain.name", self.name, ("embedded", "rpc"))
-        in_range("chain.chain_id", self.chain_id, 1, 2**53 - 1)
-        if self.name == "embedded" and self.chain_id is None:
-            raise ConfigError("chain.chain_id", "the embedded chain needs one", f"1..{2**53 - 1}")
-        _no_password("chain.url", self.url)
-        _check_url("chain.url", self.url, ("http", "https"), wanted=self.name == "rpc")
-        if self.name == "rpc" and urlsplit(self.url or "").hostname not in _THIS_MACHINE:
-            # Whoever knows the seed knows the keys: what they own on a shared chain is anyone's.
-            problem = "the keys of a simulation follow from its seed, so its chain must be on this machine"
-            raise ConfigError("chain.url", problem, ", ".join(_THIS_MACHINE))
-
-
-@dataclass(frozen=True, slots=True)
 class StoreConfig:
     """Where the blobs are: a directory (``embedded``), or an IPFS node's RPC at ``url`` (``ipfs``)."""
 
@@ -227,13 +142,13 @@ class StoreConfig:
 
     def __post_init__(self) -> None:
         one_of("store.name", self.name, ("embedded", "ipfs"))
-        _no_password("store.url", self.url)
+        no_password("store.url", self.url)
         if self.name == "ipfs" and self.url and self.url.startswith("/"):
             from app.store.kubo import KuboStore  # an HTTP client: only for those who use it
 
             KuboStore(self.url)  # reads the multiaddr; nothing is sent before the first request
         else:
-            _check_url("store.url", self.url, ("http", "https"), wanted=self.name == "ipfs")
+            check_url("store.url", self.url, ("http", "https"), wanted=self.name == "ipfs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +196,7 @@ class Config:
     miners: MinersConfig
     attack: AttackConfig
     chain: ChainConfig
+    keys: KeysConfig
     store: StoreConfig
     engine: EngineConfig
 
@@ -294,42 +210,3 @@ class Config:
 
 KEYS = leaves(Config)
 """Every dotted key that holds a value, with its type."""
-
-
-def _wei(ether: float) -> int:
-    return int(Decimal(str(ether)) * 10**18)
-
-
-def in_range(key: str, value: int | None, low: int, high: int) -> None:
-    """Raise `ConfigError` unless the value of ``key`` is None or in ``low..high``."""
-    if value is not None and not low <= value <= high:
-        raise ConfigError(key, f"{value} is out of range", f"{low}..{high}")
-
-
-def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise `ConfigError` unless the value of ``key`` is one of ``choices``."""
-    if value not in choices:
-        raise ConfigError(key, f"'{value}' is not known", choices)
-
-
-def _no_password(key: str, url: str | None) -> None:
-    if url is not None and "@" in url:  # the address itself is not shown either
-        problem = "holds a user or a password: a run would keep it in its config.yaml and show it in its messages"
-        raise ConfigError(key, problem, "an address without user and password; no others are supported")
-
-
-def _check_url(key: str, url: str | None, schemes: tuple[str, ...], wanted: bool) -> None:
-    section = key.partition(".")[0]
-    allowed = f"an address that starts with {', '.join(scheme + '://' for scheme in schemes)}"
-    if not wanted and url is not None:
-        raise ConfigError(key, f"is not used by {section}=embedded", f"null, or another {section}")
-    if wanted and not url:
-        raise ConfigError(key, "must be given", allowed)
-    if url is not None:
-        try:
-            parts = urlsplit(url)
-            valid = parts.scheme in schemes and bool(parts.hostname)
-        except ValueError:
-            valid = False
-        if not valid:
-            raise ConfigError(key, f"'{url}' is not an address", allowed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,14 +18,15 @@ from app.learning.weights import get_vector, layout, save_frozen, set_vector
 from app.ledger.chain import Chain, embedded_chain, rpc_chain
 from app.ledger.deposits import Role
 from app.ledger.embedded import CHAIN_ID
-from app.ledger.funding import fund, needs
+from app.ledger.funding import fund, needs, require
 from app.ledger.task_ledger import TaskLedger, TaskTerms
+from app.ledger.transaction import Waiting
 from app.mining.committee import Committee
 from app.mining.miner import Miner
+from app.parties import Parties, parties_of
 from app.privacy.mechanism import clip_records, relative_noise
 from app.protocol.digest import sha256
 from app.protocol.fixed_point import MODEL_DTYPE, Grid
-from app.protocol.keys import simulation_account, simulation_secret
 from app.protocol.policy import Policy
 from app.protocol.seat import Seat
 from app.protocol.tensors import pack, unpack
@@ -40,7 +40,7 @@ from strategies.stopwatch import Stopwatch
 
 _FUNDS = 10**24
 """Wei for each party that sends transactions on the embedded chain, where ether has no value."""
-_NOT_OF_THE_TASK = ("name", "experiment", "chain", "store", "engine")
+_NOT_OF_THE_TASK = ("name", "experiment", "chain", "keys", "store", "engine")
 """Keys that say where and how a task runs. They change neither what is computed nor what is promised."""
 
 
@@ -56,6 +56,8 @@ class Prepared:
         The manufacturer's public records and test records.
     model : SplitModel
         The model, trained on the public records alone.
+    parties : Parties
+        Who takes part, and their keys.
     seconds : float
         Wall time that the preparation took.
     """
@@ -63,6 +65,7 @@ class Prepared:
     config: Config
     data: ManufacturerData
     model: SplitModel
+    parties: Parties
     seconds: float
 
 
@@ -109,6 +112,7 @@ def prepare(config: Config) -> Prepared:
     ConfigError, DataError
         If the data set cannot be had, or the model does not fit it.
     """
+    parties = parties_of(config)  # a wrong password is told before the work begins
     start = time.perf_counter()
     use_one_thread()
     data = manufacturer_view(config.data, config.customers, config.seed)
@@ -120,7 +124,7 @@ def prepare(config: Config) -> Prepared:
         model=replace(config.model, name=model.name, split=model.split, head=model.head, bottleneck=model.bottleneck),
         train=config.train.resolved(model.head, max(data.summary.per_customer)),
     )
-    return Prepared(resolved, data, model, time.perf_counter() - start)
+    return Prepared(resolved, data, model, parties, time.perf_counter() - start)
 
 
 def publish(prepared: Prepared, directory: RunDirectory, stopwatch: Stopwatch) -> Task:
@@ -144,30 +148,27 @@ def publish(prepared: Prepared, directory: RunDirectory, stopwatch: Stopwatch) -
     store = open_store(config.store.name, path=directory.blobs_path, url=config.store.url)
     with stopwatch.part("store"):
         policy = _publish_policy(prepared, store)
-    manufacturer = simulation_account(config.seed, "manufacturer")
-    party = "customer" if config.miners.weighting == "reputation" else "miner"
-    accounts = [simulation_account(config.seed, party, index) for index in range(config.miners.count)]
-    secrets = [simulation_secret(config.seed, "vrf", index) for index in range(config.miners.count)]
-    stakes = config.miners.stakes or [1] * config.miners.count
-    customers = [simulation_account(config.seed, "customer", index) for index in range(config.customers)]
+    parties = prepared.parties
+    mining = list(zip(parties.miners, parties.secrets, strict=True))
+    stakes = config.miners.stakes or [1] * len(mining)
     with stopwatch.part("chain"):
-        chain = _open_chain(config, directory, manufacturer, accounts, customers)
+        chain = _open_chain(config, directory, parties)
         ledger = TaskLedger.publish(
             chain,
-            manufacturer,
+            parties.manufacturer,
             _terms(config, policy),
-            [customer.address for customer in customers],
+            [customer.address for customer in parties.customers],
             [
                 Seat(account.address, public_key(secret), stake)
-                for account, secret, stake in zip(accounts, secrets, stakes, strict=True)
+                for (account, secret), stake in zip(mining, stakes, strict=True)
             ],
         )
         if config.terms.deposit_wei:
-            for role, members in ((Role.CUSTOMER, customers), (Role.MINER, accounts)):
+            for role, members in ((Role.CUSTOMER, parties.customers), (Role.MINER, parties.miners)):
                 for member in members:
                     ledger.deposits.make(member, role, config.terms.deposit_wei)
-    committee = Committee([Miner(account, secret, store) for account, secret in zip(accounts, secrets, strict=True)])
-    return Task(prepared, policy, ledger, chain, store, committee, manufacturer)
+    committee = Committee([Miner(account, secret, store) for account, secret in mining])
+    return Task(prepared, policy, ledger, chain, store, committee, parties.manufacturer)
 
 
 def _publish_policy(prepared: Prepared, store: BlobStore) -> Policy:
@@ -221,28 +222,27 @@ def _terms(config: Config, policy: Policy) -> TaskTerms:
     )
 
 
-def _open_chain(
-    config: Config,
-    directory: RunDirectory,
-    manufacturer: LocalAccount,
-    miners: Sequence[LocalAccount],
-    customers: Sequence[LocalAccount],
-) -> Chain:
-    terms = config.terms
+def _open_chain(config: Config, directory: RunDirectory, parties: Parties) -> Chain:
+    terms, journal = config.terms, directory.journal_path
+    manufacturer, miners = parties.manufacturer, [miner.address for miner in parties.miners]
+    customers = [customer.address for customer in parties.customers]
     if config.chain.name == "embedded":
-        senders = (manufacturer, *miners, *(customers if terms.deposit_wei else ()))
-        funded = {str(sender.address): _FUNDS + terms.deposit_wei + terms.reward_wei for sender in senders}
-        chain_id = config.chain.chain_id or CHAIN_ID
-        return embedded_chain(directory.chain_path, chain_id, funded=funded, journal=directory.journal_path)
-    chain = rpc_chain(str(config.chain.url), config.chain.chain_id, journal=directory.journal_path)
+        senders = [manufacturer.address, *miners, *(customers if terms.deposit_wei else ())]
+        funded = {str(sender): _FUNDS + terms.deposit_wei + terms.reward_wei for sender in senders}
+        return embedded_chain(directory.chain_path, config.chain.chain_id or CHAIN_ID, funded=funded, journal=journal)
+    waiting = Waiting(confirmations=config.chain.depth)
+    chain = rpc_chain(str(config.chain.url), config.chain.chain_id, journal=journal, waiting=waiting)
     needed = needs(
         chain,
         manufacturer.address,
-        [miner.address for miner in miners],
-        [customer.address for customer in customers],
+        miners,
+        customers,
         rounds=config.rounds,
         reward=terms.reward_wei,
         deposit=terms.deposit_wei,
     )
-    fund(chain, manufacturer, needed)
+    if config.keys.name == "simulation":
+        fund(chain, manufacturer, needed)
+    else:
+        require(chain, needed, parties.names)
     return chain

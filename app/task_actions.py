@@ -17,11 +17,11 @@ from app.ledger.claim_file import SignedClaim
 from app.ledger.deposits import Role
 from app.ledger.keystore import key_path, keys_home, load
 from app.ledger.password import password
-from app.ledger.places import contract_of, is_url, open_place, simulated_account
 from app.ledger.rewards import Claim
 from app.ledger.task_ledger import TaskLedger
 from app.ledger.tasks import find_tasks
 from app.ledger.transaction import Pending
+from app.places import contract_of, is_url, open_place, simulated_account
 from app.protocol.errors import ConfigError, LedgerError
 from app.reporting.task_text import ether
 from app.run_directory import RunDirectory

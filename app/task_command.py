@@ -81,7 +81,7 @@ def _runs_in(place: str) -> list[Path] | None:
 
 
 def _list_runs(runs: list[Path], home: Path, as_json: bool) -> int:
-    from app.ledger.places import open_place
+    from app.places import open_place
     from app.task_actions import task_at
 
     rows: list[tuple[str, ...]] = []

@@ -12,8 +12,8 @@ from app.protocol.errors import ConfigError
 
 _ABOUT = """\
 Keys in encrypted files, one each, in $HEARTH_KEYS or else the user's configuration folder. The password comes from
---password-file (a file that only you may read), else from $HEARTH_PASSWORD, else from the terminal. Neither a password
-nor a key is ever given on the command line."""
+--password-file or $HEARTH_PASSWORD_FILE (a file that only you may read), else from $HEARTH_PASSWORD, else from the
+terminal. Neither a password nor a key is ever given on the command line."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,18 +35,25 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _new(options: argparse.Namespace) -> int:
-    from app.ledger.keystore import check_free, new_key
+    from app.ledger.keystore import check_free, create, new_key
+    from app.ledger.password import password
 
-    check_free(options.name)
-    return _save(options, new_key())
+    for name in options.names:
+        check_free(name)
+    secret = password(options.password_file, confirm=True)
+    for name in dict.fromkeys(options.names):
+        _created(name, create(name, new_key(), secret))
+    return 0
 
 
 def _import(options: argparse.Namespace) -> int:
-    from app.ledger.keystore import check_free, parse_key
-    from app.ledger.password import secret_line
+    from app.ledger.keystore import check_free, create, parse_key
+    from app.ledger.password import password, secret_line
 
     check_free(options.name)  # before anybody types a key or a password for it
-    return _save(options, parse_key(secret_line("private key")))
+    key = parse_key(secret_line("private key"))
+    _created(options.name, create(options.name, key, password(options.password_file, confirm=True)))
+    return 0
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -69,13 +76,10 @@ def _show(options: argparse.Namespace) -> int:
     return failed
 
 
-def _save(options: argparse.Namespace, key: bytes) -> int:
-    from app.ledger.keystore import address_of, create
-    from app.ledger.password import password
+def _created(name: str, path: Path) -> None:
+    from app.ledger.keystore import address_of
 
-    path = create(options.name, key, password(options.password_file, confirm=True))
-    _print(options.name, address_of(path), path)
-    return 0
+    _print(name, address_of(path), path)
 
 
 def _print(name: str, address: str, path: Path) -> None:
@@ -93,7 +97,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(prog="hearth wallet", description=_ABOUT, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, what, more in (
-        ("new", "make a key", "Make a key from the operating system's randomness."),
+        ("new", "make keys", "Make a key for each name from the operating system's randomness."),
         ("show", "print addresses and files", "Print the address and the file of a key, or of all keys."),
         ("import", "store a key that exists", "Store a key: 64 hexadecimal digits on the standard input or typed."),
     ):
@@ -101,6 +105,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         if name == "show":
             command.add_argument("name", metavar="NAME", nargs="?", help="which key; all of them, where it is left out")
             continue
-        command.add_argument("name", metavar="NAME", help="what to call it")
+        if name == "new":
+            command.add_argument("names", metavar="NAME", nargs="+", help="what to call it; several get one password")
+        else:
+            command.add_argument("name", metavar="NAME", help="what to call it")
         command.add_argument("--password-file", metavar="FILE", type=Path, help="its first line is the password")
     return parser.parse_args(arguments)

@@ -15,12 +15,13 @@ from app.customer.customer import Customer
 from app.customer.mec import Mec
 from app.customer.phone import LEDGER, Phone
 from app.customer.task import TaskConfig, section
+from app.customer.wallets import wallet
 from app.privacy.accountant import Accountant
 from app.privacy.config import PrivacyConfig
 from app.privacy.mechanism import NoMechanism, mechanism_of, relative_noise
 from app.privacy.randomness import InsecureSeededRandom, RandomSource, SystemRandom
 from app.protocol.errors import PrivacyError, ProtocolError
-from app.protocol.keys import simulation_account, simulation_secret
+from app.protocol.keys import simulation_secret
 from app.protocol.policy import Policy
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _phone(
 
     with _building:
         data = customer_view(task.data, task.customers, index, task.seed)
-    account = simulation_account(task.seed, "customer", index)
+    account = wallet(task.seed, index)
     return make(
         spoil(data) if spoil else data,
         mechanism_of(task.privacy, _source(task.privacy, task.seed, index)),

@@ -9,6 +9,7 @@ from app.ledger.deposits import Role
 from app.ledger.task_ledger import TaskLedger
 from app.ledger.task_records import Phase, TaskState, TaskTerms
 from app.protocol.digest import hex32
+from app.protocol.seat import Seat
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,15 @@ class Member:
         gamma, of a customer.
     owed : int or None
         Wei that a customer can claim now.
+    stake : int or None
+        Of a miner: what weighs in elections that are weighted by stake.
     """
 
     address: str
     deposit: bool
     reputation: int | None = None
     owed: int | None = None
+    stake: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ def overview(task: TaskLedger, rounds: int) -> TaskOverview:
         balance=chain.balance(task.address),
         now=now,
         customers=_customers(task, state, terms),
-        miners=tuple(Member(who, _has(task, Role.MINER, who, terms)) for who, _ in task.miners()),
+        miners=tuple(_miner(task, seat, terms) for seat in task.miners()),
         history=tuple(_past(task, number) for number in range(first, state.over + 1)),
     )
 
@@ -129,6 +133,10 @@ def _customers(task: TaskLedger, state: TaskState, terms: TaskTerms) -> tuple[Me
         Member(who, _has(task, Role.CUSTOMER, who, terms), gamma, task.rewards.owed(who) if state.price else 0)
         for who, gamma in zip(task.customers(), task.reputation(), strict=True)
     )
+
+
+def _miner(task: TaskLedger, seat: Seat, terms: TaskTerms) -> Member:
+    return Member(seat.miner, _has(task, Role.MINER, seat.miner, terms), stake=seat.stake)
 
 
 def _has(task: TaskLedger, role: Role, who: str, terms: TaskTerms) -> bool:

@@ -15,7 +15,7 @@ _LONGEST = 1024  # characters
 
 
 def password(file: Path | None, *, confirm: bool = False) -> str:
-    """Return the password from ``file``, else from ``$HEARTH_PASSWORD``, else from the terminal.
+    """Return the password from ``file`` or ``$HEARTH_PASSWORD_FILE``, else from ``$HEARTH_PASSWORD`` or the terminal.
 
     Parameters
     ----------
@@ -29,15 +29,20 @@ def password(file: Path | None, *, confirm: bool = False) -> str:
     ConfigError
         If there is none to be had, it is empty, or the two differ.
     """
+    named = os.environ.get("HEARTH_PASSWORD_FILE")
+    source = "--password-file" if file is not None else "HEARTH_PASSWORD_FILE"
+    file = Path(named).expanduser() if file is None and named else file
     if file is not None:
         try:
-            text = read_private(file, "--password-file").decode("utf-8")
+            text = read_private(file, source).decode("utf-8")
         except UnicodeDecodeError as error:
-            raise ConfigError("--password-file", f"{file} is not text in UTF-8") from error
+            raise ConfigError(source, f"{file} is not text in UTF-8") from error
         return _not_empty(text.split("\n")[0].removesuffix("\r"), f"the first line of {file}")
     if "HEARTH_PASSWORD" in os.environ:
         return _not_empty(os.environ["HEARTH_PASSWORD"], "HEARTH_PASSWORD")
-    typed = _not_empty(ask("password", "--password-file FILE, HEARTH_PASSWORD, or a terminal to type it at"), "it")
+    typed = _not_empty(
+        ask("password", "--password-file FILE, HEARTH_PASSWORD_FILE, HEARTH_PASSWORD, or a terminal"), "it"
+    )
     if confirm and ask("password again", "a terminal") != typed:
         raise ConfigError("password", "the two differ", "the same password twice")
     return typed

@@ -100,6 +100,8 @@ def _members(task: TaskOverview, members: tuple[Member, ...]) -> list[str]:
             row.append(f"reputation {member.reputation} of {task.terms.gamma_max}")
         if member.owed is not None and task.state.price:
             row.append(f"owed {ether(member.owed)}")
+        if member.stake is not None:
+            row.append(f"stake {member.stake}")
         if task.terms.deposit:
             row.append("deposit made" if member.deposit else "no deposit")
         rows.append(tuple(row))

@@ -10,7 +10,6 @@ from eth_account.signers.local import LocalAccount
 
 from app.ledger.chain import Chain, open_chain, rpc_chain
 from app.protocol.errors import ConfigError
-from app.protocol.keys import simulation_account
 from app.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -81,18 +80,24 @@ def simulated_account(place: str, party: str) -> LocalAccount:
     Raises
     ------
     ConfigError
-        If there is no such party.
+        If there is no such party, or the run used key files.
     """
     if is_url(place) or not Path(place).expanduser().is_dir():
         raise ConfigError("--as", f"{place} is not a run directory", "--key, or the folder of a simulated run")
+    from app.parties import parties_of
+
     config = _config(RunDirectory(Path(place).expanduser().absolute()))
+    if config.keys.name != "simulation":
+        raise ConfigError("--as", f"the run used keys={config.keys.name}", "--key")
+    parties = parties_of(config)
     role, _, index = party.partition("/")
-    most = {"manufacturer": 1, "customer": config.customers, "miner": config.miners.count}.get(role, 0)
-    number = index or "0"
-    if not (number.isascii() and number.isdecimal() and int(number) < most) or (most > 1 and not index):
-        parties = f"customer/0..{config.customers - 1}, miner/0..{config.miners.count - 1}"
-        raise ConfigError("--as", f"'{party}' is no party of this run", f"manufacturer, {parties}")
-    return simulation_account(config.seed, role, int(number))
+    found = {"customer": parties.customers, "miner": parties.miners}.get(role, ())
+    if party == "manufacturer":
+        return parties.manufacturer
+    if not (index.isascii() and index.isdecimal() and int(index) < len(found)):
+        allowed = f"customer/0..{len(parties.customers) - 1}, miner/0..{len(parties.miners) - 1}"
+        raise ConfigError("--as", f"'{party}' is no party of this run", f"manufacturer, {allowed}")
+    return found[int(index)]
 
 
 def _remote(folder: RunDirectory) -> tuple[str, int | None]:
