@@ -86,12 +86,29 @@ def test_who_is_short_is_named_with_both_amounts(chain: Chain, rich: Any) -> Non
         require(chain, needed, {poor: "miner"})
 
 
-def test_every_member_of_a_run_deposits(tmp_path: Path) -> None:
+def test_every_member_of_a_run_deposits_and_its_parties_act_afterwards(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = run(tmp_path, "deposits", "terms=deployment", "terms.deposit=0.5", "terms.reward=3")
     chain = open_chain(tmp_path / "deposits" / "chain.sqlite", readonly=True)
     assert chain.balance(result["contract"]) == 3 * 10**18 + (5 + 4) * 10**18 // 2
     assert result["gas"]["total"] > 9 * 40_000
     chain.close()
+
+    here, claim = str(tmp_path / "deposits"), str(tmp_path / "claim.json")
+    for words, said in (
+        (["list", str(tmp_path)], "completed, 2 of 2 rounds finalised"),
+        (["show", here], f"task          {result['contract']} on chain 2020"),
+        (["claim", here, "--as", "customer/0", "--sign-only", claim], "good once"),
+        (["claim", here, "--as", "manufacturer", "--relay", claim, "--yes"], "done in block"),
+        (["reclaim", here, "--as", "miner/1", "--yes"], "done in block"),
+    ):
+        assert cli.main(["task", *words]) == 0
+        assert said in capsys.readouterr().out
+    assert cli.main(["task", "cancel", here, "--as", "customer/5", "--yes"]) == 2
+    assert "is no party of this run (allowed: manufacturer, customer/0..4" in capsys.readouterr().err
+    assert cli.main(["task", "refund", here, "--as", "customer/0", "--role", "customer", "--yes"]) == 1
+    assert "TooEarly(" in capsys.readouterr().err
 
 
 @pytest.fixture
