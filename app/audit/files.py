@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from app.audit.reputation import points_of, rewards
 from app.audit.rounds import Checked
 from app.audit.task import ChainTask
 from app.protocol.digest import hex32
-from app.protocol.keys import simulation_account
 from app.protocol.policy import Policy
 from app.protocol.tensors import parameter_count
 
@@ -188,7 +188,7 @@ def _result(
         "reputation_by_round": reputation,
         "aggregated": {c: sum(c in m["aggregated"] for m, _ in lines) for c in task.customers},
         "rewards": rewards(task, points_of(task)),
-        "adversaries": _adversaries(config),
+        "adversaries": _adversaries(config, task.customers),
         "rejected": {number: list(reasons) for number, reasons in by_round("rejected").items()},
         "reasons": by_round("rejected"),
         "isolated": by_round("isolated"),
@@ -232,11 +232,10 @@ def _gas(task: ChainTask, lines: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _adversaries(config: dict[str, Any]) -> list[str]:
-    attack, customers = config["attack"], config["customers"]
+def _adversaries(config: dict[str, Any], customers: Sequence[str]) -> list[str]:
+    attack = config["attack"]
     hostile = 0 if attack["name"] == "none" else attack["count"]
-    last = range(customers - hostile, customers)
-    return [str(simulation_account(config["seed"], "customer", index).address) for index in last]
+    return list(customers[len(customers) - hostile :])
 
 
 def _read(path: Path) -> bytes:
