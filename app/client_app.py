@@ -9,6 +9,7 @@ from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from app.customer.simulation import simulated_customer
+from app.protocol.errors import StoreError
 from app.protocol.policy import Policy
 from app.runtime import in_simulation, pin_project_root, use_one_thread
 from strategies.wire import Assignment, Reply
@@ -26,13 +27,14 @@ def train(message: Message, context: Context) -> Message:
     """Take part in one round.
 
     What goes wrong stays with the customer: the text of an error may quote its data, so the manufacturer learns the
-    kind of the error alone.
+    kind of the error alone. In a simulation it also learns what the disk refused: it is its own.
     """
     try:
         return Message(_contribution(message).to_records(), reply_to=message)
     except Exception as error:  # noqa: BLE001 - whatever it is, its text must not leave
         _log.exception("this customer sits the round out")
-        return Message(Error(_FAILED, type(error).__name__), reply_to=message)
+        told = str(error) if in_simulation() and isinstance(error, StoreError) else type(error).__name__
+        return Message(Error(_FAILED, told), reply_to=message)
 
 
 def _contribution(message: Message) -> Reply:

@@ -69,8 +69,8 @@ def warnings(config: Config) -> list[str]:
     if config.customers < 3 * f + 3:
         told = f"customers={config.customers} is fewer than 3 f + 3 = {3 * f + 3}"
         lines.append(f"warning: {told}: {f} of them can void every round by sending nothing")
-    if config.keys.name == "keystore":
-        told = "keys=keystore signs with real keys; the customers' data and noise are a simulation's all the same"
+    if config.wallet.name == "keystore":
+        told = "wallet=keystore signs with real keys; the customers' data and noise are a simulation's all the same"
         lines.append(f"warning: {told}")
     return lines
 
@@ -108,12 +108,12 @@ def _validate_attack(config: Config) -> None:
 
 def _validate_keys(config: Config) -> None:
     """Check that keys which anybody can derive stay on this machine, and that key files can reach their owners."""
-    if config.keys.name == "simulation" and not config.chain.is_here:
+    if config.wallet.name == "simulation" and not config.chain.is_here:
         problem = "the keys of a simulation follow from its seed, so its chain must be on this machine"
-        raise ConfigError("chain.url", problem, [*THIS_MACHINE, "any other with keys=keystore"])
-    if config.keys.name == "keystore" and config.engine.name != "local":
-        problem = f"keys=keystore opens all key files in this process, and engine={config.engine.name} has others"
-        raise ConfigError("keys", problem, "simulation, or engine=local")
+        raise ConfigError("chain.url", problem, [*THIS_MACHINE, "any other with wallet=keystore"])
+    if config.wallet.name == "keystore" and config.engine.name != "local":
+        problem = f"wallet=keystore opens all key files in this process, and engine={config.engine.name} has others"
+        raise ConfigError("wallet", problem, "simulation, or engine=local")
 
 
 def _validate_points(config: Config) -> None:

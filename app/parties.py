@@ -56,9 +56,9 @@ def parties_of(config: Config) -> Parties:
         If a key file is missing, does not open, or holds a key that another party has.
     """
     role = "customer" if config.miners.weighting == "reputation" else "miner"
-    if config.keys.name == "simulation":
+    if config.wallet.name == "simulation":
         return _simulated(config.seed, role, config.miners.count, config.customers)
-    folder = Path(config.keys.folder).expanduser().absolute() if config.keys.folder else keys_home()
+    folder = Path(config.wallet.folder).expanduser().absolute() if config.wallet.folder else keys_home()
     return _from_files(folder, _numbered(role, config.miners.count), _numbered("customer", config.customers))
 
 
@@ -76,14 +76,14 @@ def _from_files(folder: Path, miners: Sequence[str], customers: Sequence[str]) -
     missing = [name for name in names if not key_path(name, folder).exists()]
     if missing:
         problem = f"{folder} has no key file for {', '.join(missing)}"
-        raise ConfigError("keys.folder", problem, f"hearth wallet new {' '.join(missing)}")
+        raise ConfigError("wallet.folder", problem, f"hearth wallet new {' '.join(missing)}")
     secret = password(None)
     accounts = {name: load(key_path(name, folder), secret) for name in names}
     owner: dict[str, str] = {}
     for name, account in accounts.items():
         first = owner.setdefault(account.address, name)
         if first != name:
-            raise ConfigError("keys.folder", f"{name} has the same key as {first}", "a key of its own for each party")
+            raise ConfigError("wallet.folder", f"{name} has the same key as {first}", "a key of its own for each party")
     signing = tuple(accounts[name] for name in miners)
     return Parties(
         accounts["manufacturer"],

@@ -87,8 +87,8 @@ def simulated_account(place: str, party: str) -> LocalAccount:
     from app.parties import parties_of
 
     config = _config(RunDirectory(Path(place).expanduser().absolute()))
-    if config.keys.name != "simulation":
-        raise ConfigError("--as", f"the run used keys={config.keys.name}", "--key")
+    if config.wallet.name != "simulation":
+        raise ConfigError("--as", f"the run used wallet={config.wallet.name}", "--key")
     parties = parties_of(config)
     role, _, index = party.partition("/")
     found = {"customer": parties.customers, "miner": parties.miners}.get(role, ())

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from app.checks import check_url, in_range, no_password, one_of
 from app.customer.attacks import AttackConfig
 from app.learning.config import DataConfig, ModelConfig, default_training
-from app.ledger.config import ChainConfig, KeysConfig, TermsConfig
+from app.ledger.config import ChainConfig, TermsConfig, WalletConfig
 from app.privacy.config import PrivacyConfig
 from app.protocol.errors import ConfigError
 from app.protocol.seat import MOST_STAKE
@@ -196,7 +196,7 @@ class Config:
     miners: MinersConfig
     attack: AttackConfig
     chain: ChainConfig
-    keys: KeysConfig
+    wallet: WalletConfig
     store: StoreConfig
     engine: EngineConfig
 

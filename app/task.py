@@ -40,7 +40,7 @@ from strategies.stopwatch import Stopwatch
 
 _FUNDS = 10**24
 """Wei for each party that sends transactions on the embedded chain, where ether has no value."""
-_NOT_OF_THE_TASK = ("name", "experiment", "chain", "keys", "store", "engine")
+_NOT_OF_THE_TASK = ("name", "experiment", "chain", "wallet", "store", "engine")
 """Keys that say where and how a task runs. They change neither what is computed nor what is promised."""
 
 
@@ -241,7 +241,7 @@ def _open_chain(config: Config, directory: RunDirectory, parties: Parties) -> Ch
         reward=terms.reward_wei,
         deposit=terms.deposit_wei,
     )
-    if config.keys.name == "simulation":
+    if config.wallet.name == "simulation":
         fund(chain, manufacturer, needed)
     else:
         require(chain, needed, parties.names)

@@ -28,7 +28,7 @@ from app.task import prepare, publish
 from strategies.stopwatch import Stopwatch
 
 NAMES = ["manufacturer", "miner-0", *(f"customer-{index}" for index in range(5))]
-SMALL = ["data=digits", "customers=5", "rounds=2", "miners.count=1", "keys=keystore", "attack=none"]
+SMALL = ["data=digits", "customers=5", "rounds=2", "miners.count=1", "wallet=keystore", "attack=none"]
 PASSWORD = "correct horse"
 
 
@@ -90,7 +90,7 @@ def test_keys_that_cannot_be_used_are_told_before_the_work_begins(
     tmp_path: Path, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError, match=r"has no key file for miner-1, miner-2, miner-3 .*hearth wallet new miner-1"):
-        parties_of(compose(["keys=keystore", "customers=5"]))
+        parties_of(compose(["wallet=keystore", "customers=5"]))
     monkeypatch.setenv("HEARTH_PASSWORD", "wrong")
     with pytest.raises(ConfigError, match=r"password: it does not open .*manufacturer\.json"):
         launch(configured(), SilentProgress(), parent=tmp_path, name="never")

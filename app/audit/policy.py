@@ -43,7 +43,7 @@ _CHOICES = {
     "miners.weighting": WEIGHTINGS,
     "privacy.mechanism": ("gaussian", "none"),
 }
-_LOCAL = {"name", "experiment", "chain", "keys", "store", "engine"}
+_LOCAL = {"name", "experiment", "chain", "wallet", "store", "engine"}
 """Keys of a run's configuration that say where and how it ran, and are no part of its policy."""
 
 

@@ -110,16 +110,16 @@ class ChainConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class KeysConfig:
+class WalletConfig:
     """Whose keys sign: those of a ``simulation``, derived from the seed, or key files (``keystore``) in ``folder``."""
 
     name: str
     folder: str | None
 
     def __post_init__(self) -> None:
-        one_of("keys.name", self.name, ("simulation", "keystore"))
+        one_of("wallet.name", self.name, ("simulation", "keystore"))
         if self.name == "simulation" and self.folder is not None:
-            raise ConfigError("keys.folder", "is not used by keys=simulation", "null, or keys=keystore")
+            raise ConfigError("wallet.folder", "is not used by wallet=simulation", "null, or wallet=keystore")
 
 
 def wei(ether: float) -> int:
