@@ -16,6 +16,7 @@ from app.learning.training import accuracy_and_loss, features
 from app.learning.views import manufacturer_view
 from app.learning.weights import get_vector, layout, save_frozen, set_vector
 from app.ledger.chain import Chain, embedded_chain, rpc_chain
+from app.ledger.compatibility import require_evm
 from app.ledger.deposits import Role
 from app.ledger.embedded import CHAIN_ID
 from app.ledger.funding import fund, needs, require
@@ -232,6 +233,7 @@ def _open_chain(config: Config, directory: RunDirectory, parties: Parties) -> Ch
         return embedded_chain(directory.chain_path, config.chain.chain_id or CHAIN_ID, funded=funded, journal=journal)
     waiting = Waiting(confirmations=config.chain.depth)
     chain = rpc_chain(str(config.chain.url), config.chain.chain_id, journal=journal, waiting=waiting)
+    require_evm(chain)
     needed = needs(
         chain,
         manufacturer.address,

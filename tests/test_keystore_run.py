@@ -63,7 +63,7 @@ def test_a_whole_run_with_key_files_on_a_node(tmp_path: Path, keys: dict[str, st
     task = TaskLedger.attach(rpc_chain(server.url), result["contract"])
     assert task.manufacturer() == keys["manufacturer"]
     assert task.customers() == tuple(keys[f"customer-{index}"] for index in range(5))
-    assert [who for who, _ in task.miners()] == [keys["miner-0"]]
+    assert [seat.miner for seat in task.miners()] == [keys["miner-0"]]
     assert task.state().finalised == 2
     assert all(task.rewards.owed(keys[f"customer-{index}"]) > 0 for index in range(5) if result["aggregated"])
     assert PASSWORD not in "".join(path.read_text(errors="replace") for path in (tmp_path / "run").rglob("*.yaml"))

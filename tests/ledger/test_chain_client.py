@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 from eth_abi import encode
@@ -14,6 +16,7 @@ from json_server import answering
 from task_world import ETHER, MANUFACTURER, STRANGER, World, account, customers, digest, funded
 
 from app.ledger.chain import Chain, rpc_chain
+from app.ledger.compatibility import require_evm
 from app.ledger.embedded import EmbeddedNode
 from app.ledger.faults import decode_revert
 from app.ledger.server import serving
@@ -66,6 +69,31 @@ def test_something_else_answers() -> None:
         pytest.raises(LedgerError, match="answers, but not as an Ethereum node does"),
     ):
         rpc_chain(url)
+
+
+def test_a_node_that_can_run_our_contracts(any_chain: Chain) -> None:
+    require_evm(any_chain)
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "said"),
+    [
+        ("eth_getBlockByNumber", {"result": {"number": "0x1"}}, "no base fee (allowed: chains with EIP-1559)"),
+        ("eth_call", {"error": {"code": -32000, "message": "no PUSH0"}}, "(no PUSH0) (allowed: Cancun or newer)"),
+    ],
+)
+def test_a_node_of_another_version(
+    chain: Chain, method: str, answer: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rpc = chain.w3.provider._rpc  # type: ignore[attr-defined]
+    handle = rpc.handle
+
+    def old(request: dict[str, Any]) -> Any:
+        return {"jsonrpc": "2.0", "id": request["id"], **answer} if request["method"] == method else handle(request)
+
+    monkeypatch.setattr(rpc, "handle", old)
+    with pytest.raises(LedgerError, match=re.escape(said)):
+        require_evm(chain)
 
 
 def test_a_closed_chain_says_so(chain: Chain) -> None:
