@@ -8,6 +8,7 @@ from app.checks import in_range, one_of
 from app.customer.attacks import COLLUDING, SCALED, SPYING
 from app.learning.config import DATA_SETS, HEADS, MODELS, PARTITIONS, DataConfig, ModelConfig
 from app.ledger.config import THIS_MACHINE
+from app.privacy.config import COUPLING
 from app.protocol.errors import ConfigError
 from app.settings import Config
 
@@ -15,19 +16,27 @@ _MOST_POINTS = 65_535
 _MOST_WEIGHT = {bits: (2**63 - 1) // (2**bits + 2) for bits in (16, 32)}
 """What all weights of a round may sum to, by the bits of an update's entries: beyond it the exact sums of
 `strategies.fedavg` would leave 63 bits."""
-_USED_BY = {
-    "data.alpha": ("data.partition", ("dirichlet",)),
-    "data.column": ("data.partition", ("column",)),
-    "attack.scale": ("attack", SCALED),
-    "attack.knowledge": ("attack", COLLUDING),
-    "attack.jitter": ("attack", COLLUDING),
-    "engine.workers": ("engine", ("local",)),
-    **{f"privacy.{leaf}": ("privacy", ("record",)) for leaf in ("epsilon", "delta", "budget", "clip", "randomness")},
+_NOISED = ("privacy", ("record", "laplace", "paper"))
+_RECORD = ("privacy", ("record", "laplace"))
+_PAPER = ("privacy", ("paper",))
+_USED_BY: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "data.alpha": (("data.partition", ("dirichlet",)),),
+    "data.column": (("data.partition", ("column",)),),
+    "attack.scale": (("attack", SCALED),),
+    "attack.knowledge": (("attack", COLLUDING),),
+    "attack.jitter": (("attack", COLLUDING),),
+    "engine.workers": (("engine", ("local",)),),
+    **{f"privacy.{leaf}": (_NOISED,) for leaf in ("epsilon", "budget", "randomness")},
+    **{f"privacy.{leaf}": (_RECORD,) for leaf in ("delta", "clip")},
+    "privacy.calibration": (_PAPER,),
+    "privacy.batch_size": (_PAPER, ("privacy.normalisation", COUPLING)),
+    "privacy.epsilon_label": (("privacy.labels", ("randomized_response",)),),
 }
-"""Keys that only some choices use, with those choices: given beside another one, they would silently do nothing."""
+"""Keys that only some choices use, with those choices: given beside other ones, they would silently do nothing."""
 _BOUNDS = {
     # Wide enough for any experiment, and so narrow that squares fit float32 and receipts' whole micros and picos.
     "privacy.epsilon": (1e-6, 1e6),
+    "privacy.epsilon_label": (1e-6, 1e6),
     "privacy.budget": (1e-6, 1e6),
     "privacy.delta": (1e-12, 1.0),
     "privacy.clip": (1e-6, 1e6),
@@ -148,12 +157,12 @@ def _validate_bounds(config: Config) -> None:
 def unused(config: Config, given: set[str]) -> Iterator[tuple[str, ConfigError]]:
     """Yield the given keys that this configuration does not use."""
     for key in sorted(given & _USED_BY.keys()):
-        chooser, users = _USED_BY[key]
-        section, _, leaf = chooser.partition(".")
-        chosen = getattr(getattr(config, section), leaf or "name")
-        if chosen not in users:
-            choices = (f"{chooser}={user}" for user in users)
-            yield key, ConfigError(key, f"is not used by {chooser}={chosen}", ["leave it out", *choices])
+        uses = _USED_BY[key]
+        if not any(_chosen(config, chooser) in users for chooser, users in uses):
+            chooser = uses[0][0]
+            choices = [f"{chooser}={user}" for chooser, users in uses for user in users]
+            problem = f"is not used by {chooser}={_chosen(config, chooser)}"
+            yield key, ConfigError(key, problem, ["leave it out", *choices])
     if "data.test_share" not in given:
         return
     from app.learning.datasets import has_test  # loads numpy
@@ -162,6 +171,11 @@ def unused(config: Config, given: set[str]) -> Iterator[tuple[str, ConfigError]]
     if has_test(data.name, data.path):
         problem = f"is not used: data={data.name} brings its own test records"
         yield "data.test_share", ConfigError("data.test_share", problem, "leave it out, or one file without a test.*")
+
+
+def _chosen(config: Config, chooser: str) -> str:
+    section, _, leaf = chooser.partition(".")
+    return str(getattr(getattr(config, section), leaf or "name"))
 
 
 def _validate_data(data: DataConfig) -> None:

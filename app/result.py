@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from app.privacy.config import PrivacyConfig
+from app.privacy.report import privacy_report, record_guarantee, release_costs
 from app.protocol.digest import hex32
-from app.protocol.receipt import UNBOUNDED, Receipt, privacy_units
+from app.protocol.receipt import Receipt, privacy_units
 from app.protocol.tensors import parameter_count
 from app.reporting.progress import RoundReport
 from app.run_directory import RunDirectory
@@ -74,7 +74,7 @@ def build_result(
         "contract": task.ledger.address,
         "chain_id": task.ledger.chain_id,
         "head": {"number": block, "hash": hex32(block_hash)},
-        "privacy": _privacy(config.privacy, strategy.receipts),
+        "privacy": _privacy(task, strategy.receipts),
         "gas": _gas(task, history, config.customers),
         "reputation": history[-1].reputation,
         "reputation_by_round": {
@@ -129,32 +129,21 @@ def round_report(outcome: RoundOutcome, rounds: int, accuracy: float, loss: floa
     )
 
 
-def _privacy(privacy: PrivacyConfig, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
+def _privacy(task: Task, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
     """Return what is promised to whom, and how often the most exposed customer's features were released.
 
     The promise is the task's, not what customers say: a receipt that claims another cost is listed as contradicting.
     """
-    if privacy.mechanism == "none":
-        promise: dict[str, Any] = {"unit": "none", "epsilon": None, "delta": None}
-        not_covered = ["features", "labels", "how many records a customer has"]
-        units = (UNBOUNDED, 0)
-    else:
-        promise = {
-            "unit": "record",
-            "neighbouring": "one record's features replaced by any other's",
-            "epsilon": privacy.epsilon,
-            "delta": privacy.delta,
-            "budget": privacy.budget,
-        }
-        not_covered = ["labels", "how many records a customer has", "several records of one household together"]
-        units = privacy_units(privacy.epsilon, privacy.delta)
-    agreeing = [receipt for receipt in receipts.values() if (receipt.epsilonMicros, receipt.deltaPicos) == units]
-    return promise | {
-        "mechanism": privacy.mechanism,
+    config, summary = task.prepared.config, task.prepared.data.summary
+    classes, space = len(summary.classes), task.prepared.model.phone.space
+    agreeing = []
+    for address, records in zip(task.ledger.customers(), summary.per_customer, strict=True):
+        receipt = receipts.get(address)
+        guarantee = record_guarantee(release_costs(config.privacy, records, classes, space))
+        if receipt and (receipt.epsilonMicros, receipt.deltaPicos) == privacy_units(*guarantee):
+            agreeing.append(receipt)
+    return privacy_report(config.privacy, summary.per_customer, classes, space) | {
         "releases": max((receipt.releases for receipt in agreeing), default=0),
-        "randomness": privacy.randomness,
-        "labels": "clear",
-        "not_covered": not_covered,
         "contradicting": sorted(set(receipts) - {receipt.customer for receipt in agreeing}),
     }
 

@@ -10,7 +10,7 @@ from eth_account.signers.local import LocalAccount
 
 from app.config import to_plain
 from app.learning.data import ManufacturerData
-from app.learning.models import SplitModel, build
+from app.learning.models import SplitModel, bottleneck_width, build
 from app.learning.pretrain import pretrain
 from app.learning.training import accuracy_and_loss, features
 from app.learning.views import manufacturer_view
@@ -25,7 +25,9 @@ from app.ledger.transaction import Waiting
 from app.mining.committee import Committee
 from app.mining.miner import Miner
 from app.parties import Parties, parties_of
-from app.privacy.mechanism import clip_records, relative_noise
+from app.privacy.labels import flip_matrix
+from app.privacy.mechanism import mechanism_of, relative_noise
+from app.privacy.randomness import SystemRandom
 from app.protocol.digest import sha256
 from app.protocol.fixed_point import MODEL_DTYPE, Grid
 from app.protocol.policy import Policy
@@ -94,9 +96,9 @@ class Evaluator:
     def __init__(self, prepared: Prepared, policy: Policy) -> None:
         self._policy, self._mec = policy, prepared.model.mec
         clean = features(prepared.model.phone, prepared.data.test)
-        privacy = prepared.config.privacy
-        # A phone clips what it releases, so the head knows clipped features; noise it never adds for itself.
-        self._features = clean if privacy.mechanism == "none" else clip_records(clean, privacy.clip).astype("float32")
+        # The head knows features as they are released, normalised and clipped; a phone adds no noise for itself.
+        mechanism = mechanism_of(prepared.config.privacy, SystemRandom())
+        self._features = mechanism.clean(clean, prepared.model.phone.space)
         self._labels = prepared.data.test.labels
 
     def __call__(self, blob: bytes) -> tuple[float, float]:
@@ -117,9 +119,11 @@ def prepare(config: Config) -> Prepared:
     start = time.perf_counter()
     use_one_thread()
     data = manufacturer_view(config.data, config.customers, config.seed)
-    noise = relative_noise(config.privacy)
-    model = build(config.model, data.summary, noised=noise > 0, noise=noise, seed=config.seed)
-    pretrain(model, data.public, config.seed)
+    privacy = config.privacy
+    width = bottleneck_width(config.model, data.summary, noised=privacy.record_level)
+    noise, flips = relative_noise(privacy, width), flip_matrix(privacy, len(data.summary.classes))
+    model = build(config.model, data.summary, noised=privacy.record_level, noise=noise, flips=flips, seed=config.seed)
+    pretrain(model, data.public, config.seed, mechanism_of(privacy, SystemRandom()).clean)
     resolved = replace(
         config,
         model=replace(config.model, name=model.name, split=model.split, head=model.head, bottleneck=model.bottleneck),

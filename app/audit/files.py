@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from app.audit.privacy import contradicting, latest_receipts, promised
+from app.audit.privacy import contradicting, features_share, latest_receipts, promised
 from app.audit.report import AuditError, Section, holds, same, same_json
 from app.audit.reputation import points_of, rewards
 from app.audit.rounds import Checked
@@ -197,27 +197,52 @@ def _result(
     }
 
 
-def _privacy(policy: Policy, rounds: list[Checked]) -> dict[str, Any]:
+def _privacy(policy: Policy, rounds: list[Checked]) -> _Some:
+    """Return what a run promises; without a record's epsilon in the paper's mode, which the phones' books tell."""
     privacy, receipts, units = policy.config["privacy"], latest_receipts(rounds), promised(policy)
     agreeing = [r for r in receipts.values() if (r.epsilonMicros, r.deltaPicos) == units]
+    mechanism, flips = privacy["mechanism"], privacy["labels"] == "randomized_response"
     stated = {
-        "mechanism": privacy["mechanism"],
-        "releases": max((receipt.releases for receipt in agreeing), default=0),
-        "randomness": privacy["randomness"],
-        "labels": "clear",
-        "contradicting": contradicting(policy, receipts),
+        "mechanism": mechanism,
+        "normalisation": privacy["normalisation"],
+        "neighbouring": "replace one record",
+        "randomness": "none" if mechanism == "none" else privacy["randomness"],
+        "labels": privacy["labels"],
+        "label_epsilon": privacy["epsilon_label"] if flips else None,
+        "budget": None if mechanism == "none" else privacy["budget"],
     }
-    uncovered = ["labels", "how many records a customer has"]
-    if privacy["mechanism"] == "none":
-        return stated | {"unit": "none", "epsilon": None, "delta": None, "not_covered": ["features", *uncovered]}
-    return stated | {
-        "unit": "record",
-        "neighbouring": "one record's features replaced by any other's",
-        "epsilon": privacy["epsilon"],
-        "delta": privacy["delta"],
-        "budget": privacy["budget"],
-        "not_covered": [*uncovered, "several records of one household together"],
-    }
+    known = (
+        {}
+        if units is None
+        else {
+            "releases": max((receipt.releases for receipt in agreeing), default=0),
+            "contradicting": contradicting(policy, receipts),
+        }
+    )
+    uncovered = ["labels"] * (not flips) + ["how many records a customer has"]
+    several = "several records of one household together"
+    if mechanism == "none":
+        nothing = {"unit": "none", "epsilon": None, "delta": None, "coordinate_epsilon": None, "record_epsilon": None}
+        return _Some(stated | known | nothing | {"not_covered": ["features", *uncovered]})
+    if mechanism == "paper":
+        coupled = privacy["normalisation"] in ("batch", "map")
+        whole = ["a record as a whole"] + ["the other records of a batch, which a record moves"] * coupled
+        unit = {"unit": "coordinate", "epsilon": privacy["epsilon"], "delta": 0.0}
+        unit |= {"coordinate_epsilon": privacy["epsilon"], "not_covered": [*whole, *uncovered, several]}
+        return _Some(stated | unit)
+    return _Some(
+        stated
+        | known
+        | {
+            "unit": "record",
+            "epsilon": privacy["epsilon"],
+            "delta": 0.0 if mechanism == "laplace" else privacy["delta"],
+            "coordinate_epsilon": features_share(privacy),
+            "record_epsilon_public_statistics": privacy["epsilon"],
+            "record_epsilon": privacy["epsilon"],
+            "not_covered": [*uncovered, several],
+        }
+    )
 
 
 def _gas(task: ChainTask, lines: list[dict[str, Any]]) -> dict[str, Any]:

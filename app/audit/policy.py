@@ -32,7 +32,10 @@ _SECTIONS = {
         *("submission_window", "seal_window", "leader_window", "finalise_window"),
     },
     "miners": {"count", "weighting", "stakes", "tau"},
-    "privacy": {"name", "mechanism", "epsilon", "delta", "budget", "clip", "randomness"},
+    "privacy": {
+        *("name", "mechanism", "normalisation", "batch_size", "calibration", "labels"),
+        *("epsilon", "epsilon_label", "delta", "budget", "clip", "randomness"),
+    },
 }
 """Sections of the configuration that change what a round comes to, and all keys of them that this audit knows."""
 _CHOICES = {
@@ -41,7 +44,9 @@ _CHOICES = {
     "strategy.evaluation": ("outlier", "paper"),
     "strategy.precision": ("int16", "int32"),
     "miners.weighting": WEIGHTINGS,
-    "privacy.mechanism": ("gaussian", "none"),
+    "privacy.mechanism": ("gaussian", "laplace", "paper", "none"),
+    "privacy.normalisation": ("none", "record", "public", "batch", "map"),
+    "privacy.labels": ("clear", "randomized_response"),
 }
 _LOCAL = {"name", "experiment", "chain", "wallet", "store", "engine"}
 """Keys of a run's configuration that say where and how it ran, and are no part of its policy."""

@@ -22,7 +22,7 @@ from app.protocol.policy import Policy
 from app.protocol.receipt import UNBOUNDED, Receipt, SignedReceipt
 
 _MOST_LINE = 2**13
-_ENTRY = {"previous", "release", "record_set", "parameters", "mechanism", "unit", "epsilon", "delta"}
+_ENTRY = {"previous", "release", "record_set", "parameters", "costs"}
 HOUSEKEEPING = ("phone/privacy.jsonl.lock", "mec")
 """What lies in a customer's folder and is no evidence: the ledger's lock, and what its MEC server had cached."""
 
@@ -37,12 +37,17 @@ def picos(delta: float) -> int:
     return math.ceil(Decimal(str(delta)) * 10**12)
 
 
-def promised(policy: Policy) -> tuple[int, int]:
-    """Return the cost of the task's one release, as an honest receipt states it."""
+def promised(policy: Policy) -> tuple[int, int] | None:
+    """Return the cost of the task's one release, as an honest receipt states it.
+
+    None for the paper's mode: there it depends on how many records a customer has, and the phones' books tell.
+    """
     privacy = policy.config["privacy"]
     if privacy["mechanism"] == "none":
         return UNBOUNDED, 0
-    return micros(privacy["epsilon"]), picos(privacy["delta"])
+    if privacy["mechanism"] == "paper":
+        return None
+    return micros(privacy["epsilon"]), picos(0.0 if privacy["mechanism"] == "laplace" else privacy["delta"])
 
 
 def latest_receipts(rounds: list[Checked]) -> dict[str, Receipt]:
@@ -53,13 +58,15 @@ def latest_receipts(rounds: list[Checked]) -> dict[str, Receipt]:
 def contradicting(policy: Policy, receipts: dict[str, Receipt]) -> list[str]:
     """Return the customers whose receipt states another cost than the task's, sorted."""
     units = promised(policy)
+    if units is None:
+        return []
     return sorted(c for c, receipt in receipts.items() if (receipt.epsilonMicros, receipt.deltaPicos) != units)
 
 
 def check_receipts(policy: Policy, rounds: list[Checked], section: Section) -> None:
     """Check what the receipts say: nobody above its budget, and what was spent never becomes less."""
     privacy = policy.config["privacy"]
-    protects = privacy["mechanism"] != "none"
+    protects = privacy["mechanism"] in ("gaussian", "laplace")  # the paper's budget is a coordinate's, not a record's
     before: dict[str, tuple[int, int, int]] = {}
     for checked in rounds:
         for signed in checked.manifest.receipts if checked.manifest else ():
@@ -107,7 +114,7 @@ def check_phones(home: Path, policy: Policy, task: ChainTask, rounds: list[Check
 def _check_ledger(path: Path, place: str, owner: str, policy: Policy) -> list[dict[str, Any]]:
     place, privacy = f"{place}/{path.name}", policy.config["privacy"]
     lines = _lines(path, place)
-    same(f"{place}, head", canonical_json({"ledger": "hearth privacy ledger 1", "owner": owner}) + b"\n", lines[0])
+    same(f"{place}, head", canonical_json({"ledger": "hearth privacy ledger 2", "owner": owner}) + b"\n", lines[0])
     entries: list[dict[str, Any]] = []
     for number, line in enumerate(lines[1:], start=2):
         here = f"{place}, line {number}"
@@ -116,35 +123,113 @@ def _check_ledger(path: Path, place: str, owner: str, policy: Policy) -> list[di
         same(f"{here}, digest of the line before", sha256(lines[number - 2]).hex(), entry["previous"])
         _check_cost(entry, here, privacy)
         entries.append(entry)
-    if privacy["mechanism"] != "none":
-        for name, budget in (("epsilon", privacy["budget"]), ("delta", privacy["delta"])):
-            spent = sum((Decimal(str(entry[name])) for entry in entries), Decimal(0))
-            holds(spent <= Decimal(str(budget)), f"{place}, {name} spent", f"at most {budget}", spent)
+    _check_budget(entries, place, privacy)
     same(f"{place}, releases, each counted once", len({entry["release"] for entry in entries}), len(entries))
     return entries
 
 
+def _check_budget(entries: list[dict[str, Any]], place: str, privacy: dict[str, Any]) -> None:
+    """Check that each unit's sum is within the budget, as far as sums can tell (see `app.privacy.composition`)."""
+    if privacy["mechanism"] == "none" or len(entries) > 1:
+        return  # several releases are composed more tightly than by adding up; the receipts' budget is checked anyway
+    for unit in ("record", "coordinate"):
+        costs = [cost for entry in entries for cost in entry["costs"] if cost["unit"] == unit]
+        for name, budget in (("epsilon", privacy["budget"]), ("delta", privacy["delta"])):
+            spent = sum((Decimal(str(cost[name])) for cost in costs), Decimal(0))
+            holds(spent <= Decimal(str(budget)), f"{place}, {name} spent for a {unit}", f"at most {budget}", spent)
+
+
 def _check_cost(entry: dict[str, Any], place: str, privacy: dict[str, Any]) -> None:
-    parameters = entry["parameters"]
-    same(f"{place}, mechanism", privacy["mechanism"], entry["mechanism"])
-    same(f"{place}, mechanism in the parameters", privacy["mechanism"], parameters.get("mechanism"))
-    same(f"{place}, unit", "record", entry["unit"])
-    if privacy["mechanism"] == "none":
-        same(f"{place}, parameters", {"mechanism": "none", "labels": "clear"}, parameters)
-        same(f"{place}, cost", (None, 0.0), (entry["epsilon"], entry["delta"]))
-        return
-    stated = {"mechanism": "gaussian", "unit": "record", "neighbours": "replace one record", "labels": "clear"}
-    stated |= {name: privacy[name] for name in ("epsilon", "delta", "clip", "randomness")}
-    sigma = parameters.get("sigma")
-    holds(type(sigma) is float and sigma > 0, f"{place}, sigma", "a positive number", sigma)
-    step = 2.0 ** (math.ceil(math.log2(privacy["clip"] + 16.0 * sigma)) - 24)
-    same(f"{place}, parameters", stated | {"sigma": sigma, "step": step}, parameters)
-    same(f"{place}, cost", (privacy["epsilon"], privacy["delta"]), (entry["epsilon"], entry["delta"]))
-    scale, delta = sigma / (2.0 * privacy["clip"]), privacy["delta"]  # one record replaced moves by 2 clip at most
-    reached = gaussian_delta(scale, privacy["epsilon"])
+    """Check one release: its parameters are the task's, its noise is what they take, its costs are what it gives."""
+    parameters, mechanism = entry["parameters"], privacy["mechanism"]
+    costs, flips = [_cost(cost, place) for cost in entry["costs"]], privacy["labels"] == "randomized_response"
+    stated = {"mechanism": mechanism, "normalisation": privacy["normalisation"], "neighbours": "replace one record"}
+    stated |= {"randomness": "none" if mechanism == "none" else privacy["randomness"], "labels": privacy["labels"]}
+    stated |= {"unit": "coordinate" if mechanism == "paper" else "record"}
+    if privacy["normalisation"] in ("batch", "map") or mechanism == "paper":
+        stated["batch_size"] = privacy["batch_size"]
+    if flips:
+        stated |= {"epsilon_label": privacy["epsilon_label"], "label_randomness": privacy["randomness"]}
+    features = features_share(privacy)
+    expected = {
+        "gaussian": ("gaussian", "record", features, privacy["delta"]),
+        "laplace": ("laplace", "record", features, 0.0),
+        "paper": ("paper", "coordinate", privacy["epsilon"], 0.0),
+        "none": ("none", "record", "infinite", 0.0),
+    }[mechanism]
+    label = [("randomized_response", "record", privacy["epsilon_label"], 0.0)] * flips
+    same(f"{place}, costs", [expected, *label], [cost[:4] for cost in costs])
+    if mechanism in ("gaussian", "laplace"):
+        stated |= _check_noise(parameters, place, privacy, features)
+    elif mechanism == "paper":
+        stated |= {"epsilon": privacy["epsilon"], "calibration": privacy["calibration"]}
+        same(f"{place}, record_epsilon", _joint(parameters, place, privacy), costs[0][4])
+    about = {name: parameters.get(name) for name in ("records", "shape")}
+    same(f"{place}, parameters", stated | about, parameters)
+
+
+def features_share(privacy: dict[str, Any]) -> float:
+    """Return how much of a task's epsilon goes to a record's features."""
+    if privacy["labels"] == "clear" or privacy["mechanism"] == "paper":
+        return float(privacy["epsilon"])
+    return float(Decimal(str(privacy["epsilon"])) - Decimal(str(privacy["epsilon_label"])))
+
+
+def _cost(cost: Any, place: str) -> tuple[Any, ...]:
+    names = ("mechanism", "unit", "epsilon", "delta", "record_epsilon", "noise_multiplier", "sampling_rate", "steps")
+    holds(isinstance(cost, dict) and set(cost) == set(names), f"{place}, cost, members", sorted(names), cost)
+    return tuple(cost[name] for name in names)
+
+
+def _check_noise(parameters: dict[str, Any], place: str, privacy: dict[str, Any], epsilon: float) -> dict[str, Any]:
+    """Check a record-level mechanism's noise against what its radius and epsilon take; return its parameters.
+
+    Two records differ by at most twice the radius, in steps of the grid.
+    """
+    clip, delta = privacy["clip"], privacy["delta"]
+    step: Any = parameters.get("step")
+    radius: Any = parameters.get("radius")
+    holds(type(step) is float and step > 0 and math.frexp(step)[0] == 0.5, f"{place}, step", "a power of two", step)
+    same(f"{place}, radius", math.floor(clip / step), radius)
+    name = "scale" if privacy["mechanism"] == "laplace" else "sigma"
+    noise: Any = parameters.get(name)
+    holds(type(noise) is float and noise > 0, f"{place}, {name}", "a positive number", noise)
+    grid = {"clip": clip, "epsilon": epsilon, "step": step, "radius": radius, name: noise}
+    if name == "scale":
+        reached = 2.0 * radius / noise
+        holds(epsilon * (1 - 1e-6) < reached <= epsilon, f"{place}, scale", f"what epsilon {epsilon} takes", noise)
+        return grid
+    scale = math.sqrt(noise * noise - 4.0) / (2.0 * radius)  # two steps of the deviation pay for the grid
+    reached = gaussian_delta(scale, epsilon)
     holds(reached <= delta * (1 + 1e-9), f"{place}, sigma", f"noise enough for delta {delta}", f"delta {reached}")
-    spare = gaussian_delta(scale * (1 - 1e-6), privacy["epsilon"])
-    holds(spare > delta * (1 - 1e-9), f"{place}, sigma", "no more noise than it takes", sigma)
+    spare = gaussian_delta(scale * (1 - 1e-6), epsilon)
+    holds(spare > delta * (1 - 1e-9), f"{place}, sigma", "no more noise than it takes", noise)
+    return grid | {"delta": delta}
+
+
+def _joint(parameters: dict[str, Any], place: str, privacy: dict[str, Any]) -> float:
+    """Return what the paper's release costs a record: by what it can move of its batch, over the scale of the noise."""
+    records: Any = parameters.get("records")
+    shape: Any = parameters.get("shape")
+    right = type(records) is int and isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
+    holds(right and len(shape) in (1, 3), f"{place}, shape", "of features or of feature maps", shape)
+    size, positions = math.prod(shape), math.prod(shape[1:]) if len(shape) > 1 else shape[0]
+    epsilon, full = float(privacy["epsilon"]), privacy["batch_size"]
+    if privacy["normalisation"] not in ("batch", "map"):
+        return float(size * epsilon)
+    per_record = positions if privacy["calibration"] == "map" else 1
+    bound = math.sqrt(max(full * per_record - 1, 0)) or 1.0
+    fine = math.floor(math.log2(min(bound / 512, 2.0 * bound / epsilon / 256)))
+    step = 2.0 ** max(fine, math.ceil(math.log2(max(2.0 * bound / epsilon / 2**14, bound / 2**22))))
+    worst = 0.0
+    for n in {min(records, full), records % full} - {0}:
+        radius = math.floor(math.sqrt(n * per_record - 1) / step)
+        if radius:
+            root = math.sqrt(n)
+            column = n * min(2.0, math.sqrt((root + 1.0) / (root - 1.0))) if n > 1 else 2.0
+            scale = 2.0 * radius / epsilon * (1.0 + 2.0**-30)
+            worst = max(worst, size * min(column / step + n, 2.0 * radius * n) / scale)
+    return float(worst)
 
 
 def gaussian_delta(scale: float, epsilon: float) -> float:
@@ -209,19 +294,20 @@ def _check_releases(folder: Path, place: str, entries: list[dict[str, Any]], pol
 
 
 def _release_digest(path: Path, place: str) -> str:
-    """Return the digest of a released batch: its key, its shape, features and labels."""
+    """Return the digest of a released batch: its key, type, shape, step, values and labels."""
     data = path.read_bytes()
     try:
         tensors = load(data)
-        features, labels, key = tensors["features"], tensors["labels"], tensors["key"].tobytes().hex()
+        values, step, labels = tensors["values"], float(tensors["step"].item()), tensors["labels"]
+        key = tensors["key"].tobytes().hex()
     except (SafetensorError, KeyError, ValueError, OverflowError, json.JSONDecodeError) as error:
         raise AuditError(place, "a released batch", error) from error
     same(f"{place}, bytes in canonical form", sha256(bytes(save(tensors))), sha256(data))
     same(f"{place}, key", path.stem, key)
-    shapes = (features.dtype, features.ndim, labels.dtype, labels.shape)
-    same(f"{place}, types", (np.dtype("<f4"), 2, np.dtype("<i8"), features.shape[:1]), shapes)
-    content = hashlib.sha256(f"{key} {features.shape}".encode())
-    content.update(np.ascontiguousarray(features).data)
+    shapes = (values.dtype, values.ndim, labels.dtype, labels.shape)
+    same(f"{place}, types", (np.dtype("<i4"), 2, np.dtype("<i8"), values.shape[:1]), shapes)
+    content = hashlib.sha256(f"{key} {values.dtype.name} {values.shape} {step.hex()}".encode())
+    content.update(np.ascontiguousarray(values).data)
     content.update(np.ascontiguousarray(labels).data)
     same(f"{place}, digest inside", hex32(content.digest()), hex32(tensors["digest"].tobytes()))
     return content.hexdigest()

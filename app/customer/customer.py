@@ -146,7 +146,7 @@ class Customer:
     def vouch(self, announcement: Announcement, update: bytes, loss: float, saturated: int) -> Contribution:
         """Sign a receipt for the bytes of an update; see `participate`."""
         blob, spent = reference(update), self._phone.spent()
-        epsilon, delta = privacy_units(spent.epsilon, spent.delta)
+        epsilon, delta = privacy_units(spent.record_epsilon, spent.record_delta)
         receipt = Receipt(
             task=announcement.task,
             round=announcement.round,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from eth_account.signers.local import LocalAccount
@@ -14,7 +14,8 @@ from app.customer.wire import FeatureRelease
 from app.durable import append_privately
 from app.privacy.accountant import Accountant
 from app.privacy.cost import PrivacySpent
-from app.privacy.mechanism import Mechanism, NoMechanism
+from app.privacy.labels import LabelTreatment
+from app.privacy.mechanism import Mechanism
 from app.privacy.randomness import SystemRandom
 from app.protocol.digest import canonical_json, hex32, sha256
 from app.protocol.errors import PrivacyError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 LEDGER = "privacy.jsonl"
 RECEIPTS = "receipts.jsonl"
+_NOTHING_DRAWN = "none"
 
 
 class Phone:
@@ -43,6 +45,8 @@ class Phone:
         The customer's raw records.
     mechanism : Mechanism
         How features are released.
+    labels : LabelTreatment
+        How labels are released.
     accountant : Accountant
         Counts releases against the customer's budget.
     account : LocalAccount
@@ -66,6 +70,7 @@ class Phone:
         self,
         data: Dataset,
         mechanism: Mechanism,
+        labels: LabelTreatment,
         accountant: Accountant,
         account: LocalAccount,
         salt: bytes,
@@ -73,7 +78,7 @@ class Phone:
         *,
         deployment: bool,
     ) -> None:
-        if deployment and mechanism.randomness not in (SystemRandom.name, NoMechanism.randomness):
+        if deployment and mechanism.randomness not in (SystemRandom.name, _NOTHING_DRAWN):
             raise PrivacyError(
                 f"{mechanism.randomness} randomness is refused in deployment (privacy.randomness=system)"
             )
@@ -81,7 +86,8 @@ class Phone:
             raise PrivacyError(
                 f"the phone in {home} has signed receipts, but its ledger counts no release: it was lost"
             )
-        self._data, self._mechanism, self._accountant, self._account = data, mechanism, accountant, account
+        self._data, self._mechanism, self._labels = data, mechanism, labels
+        self._accountant, self._account = accountant, account
         self._released = Shelf(home / "released")
         self._receipts = home / RECEIPTS
         self._record_set = _record_set(data, salt)
@@ -106,7 +112,7 @@ class Phone:
             "task": hex32(task),
             "customer": self.address,
             "record_set": self._record_set,
-            "mechanism": self._mechanism.parameters,
+            "mechanism": self._parameters,
             "frozen": hex32(frozen),
         }
         return sha256(canonical_json(parts)).hex()
@@ -130,12 +136,14 @@ class Phone:
         release = self._released.get(key)
         if release is None:
             release = self._draw(key, extractor)
-            if self._mechanism.randomness != NoMechanism.randomness:  # else drawing again gives the same bytes
+            if self._mechanism.randomness != _NOTHING_DRAWN:  # else drawing again gives the same bytes
                 # Before it is counted, not after: a crash in between leaves a batch that has never left the phone.
                 self._released.put(release)
         digest = release.digest
         if not self._accountant.counted(digest):
-            self._accountant.charge(digest, self._record_set, self._mechanism.parameters, self._mechanism.cost)
+            cost = self._mechanism.cost(len(self._data), extractor.space)
+            about = {"records": len(self._data), "shape": list(extractor.space.shape)}
+            self._accountant.charge(digest, self._record_set, self._parameters | about, cost, *self._labels.costs)
         return release
 
     def sign(self, receipt: Receipt, domain: Domain) -> SignedReceipt:
@@ -148,8 +156,12 @@ class Phone:
     def _draw(self, key: str, extractor: Extractor) -> FeatureRelease:
         from app.learning.training import features
 
-        released = self._mechanism.release(features(extractor, self._data))
-        return FeatureRelease(released, np.array(self._data.labels, dtype=np.int64), key)
+        released = self._mechanism.release(features(extractor, self._data), extractor.space)
+        return FeatureRelease(released.values, released.step, self._labels.release(self._data.labels), key)
+
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        return self._mechanism.parameters | self._labels.parameters
 
 
 def _record_set(data: Dataset, salt: bytes) -> str:

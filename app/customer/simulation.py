@@ -18,6 +18,8 @@ from app.customer.task import TaskConfig, section
 from app.customer.wallets import wallet
 from app.privacy.accountant import Accountant
 from app.privacy.config import PrivacyConfig
+from app.privacy.cost import COORDINATE, RECORD
+from app.privacy.labels import flip_matrix, label_treatment
 from app.privacy.mechanism import NoMechanism, mechanism_of, relative_noise
 from app.privacy.randomness import InsecureSeededRandom, RandomSource, SystemRandom
 from app.protocol.errors import PrivacyError, ProtocolError
@@ -89,12 +91,14 @@ def split_model(policy: Policy, frozen: bytes, data_path: str | None = None) -> 
 def _split_model(
     data: DataConfig, model: ModelConfig, privacy: PrivacyConfig, customers: int, seed: int, frozen: bytes
 ) -> SplitModel:
-    from app.learning.models import build
+    from app.learning.models import bottleneck_width, build
     from app.learning.views import inspect
     from app.learning.weights import load_frozen
 
-    noise = relative_noise(privacy)
-    split = build(model, inspect(data, customers, seed), noised=noise > 0, noise=noise, seed=seed)
+    summary = inspect(data, customers, seed)
+    width = bottleneck_width(model, summary, noised=privacy.record_level)
+    noise, flips = relative_noise(privacy, width), flip_matrix(privacy, len(summary.classes))
+    split = build(model, summary, noised=privacy.record_level, noise=noise, flips=flips, seed=seed)
     load_frozen(split, frozen)
     return split
 
@@ -123,7 +127,8 @@ def _phone(
     account = wallet(task.seed, index)
     return make(
         spoil(data) if spoil else data,
-        mechanism_of(task.privacy, _source(task.privacy, task.seed, index)),
+        mechanism_of(task.privacy, _source(task.privacy, task.seed, "features", index)),
+        label_treatment(task.privacy, len(data.classes), _source(task.privacy, task.seed, "labels", index)),
         _accountant(task.privacy, account.address, home),
         account,
         simulation_secret(task.seed, "salt", index),
@@ -132,13 +137,14 @@ def _phone(
     )
 
 
-def _source(privacy: PrivacyConfig, seed: int, index: int) -> RandomSource:
+def _source(privacy: PrivacyConfig, seed: int, purpose: str, index: int) -> RandomSource:
     if privacy.randomness == SystemRandom.name:
         return SystemRandom()
-    return InsecureSeededRandom(seed, "features", index)
+    return InsecureSeededRandom(seed, purpose, index)
 
 
 def _accountant(privacy: PrivacyConfig, owner: str, home: Path) -> Accountant:
     if privacy.mechanism == NoMechanism.name:
         return Accountant(home / LEDGER, owner, math.inf, 0.0)  # nothing is promised, so nothing is refused
-    return Accountant(home / LEDGER, owner, privacy.budget, privacy.delta)
+    unit = RECORD if privacy.record_level else COORDINATE
+    return Accountant(home / LEDGER, owner, privacy.budget, privacy.delta, unit)

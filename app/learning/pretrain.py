@@ -6,6 +6,8 @@ has touched it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,10 @@ from app.learning.models.discriminant import DiscriminantHead
 from app.learning.models.heads import SHARPNESS, PrototypeHead
 from app.learning.models.phone import Scale
 from app.learning.models.scattering import Projection
-from app.learning.training import features, train_head
+from app.learning.training import Features, features, train_head
+from app.privacy.normalisation import FeatureSpace
+
+Clean = Callable[[Features, FeatureSpace], Features]
 
 VARIANTS = 8  # varied copies of each public record
 SCATTERED = 20  # the same where nothing but a projection is learnt from them
@@ -27,7 +32,7 @@ RATE = 2e-3  # of Adam
 JITTER = 0.3  # noise on standardised signatures and tables
 
 
-def pretrain(model: SplitModel, public: Dataset, seed: int) -> None:
+def pretrain(model: SplitModel, public: Dataset, seed: int, clean: Clean = lambda features, space: features) -> None:
     """Train ``model`` in place on the manufacturer's public records; the phone is frozen afterwards.
 
     The extractor learns to send the records of one class in one direction: cross-entropy over the cosines between the
@@ -42,6 +47,9 @@ def pretrain(model: SplitModel, public: Dataset, seed: int) -> None:
         The manufacturer's records.
     seed : int
         Decides order, variants and jitter.
+    clean : callable, optional
+        What a release does to features before it adds noise, see `app.privacy.mechanism.Mechanism.clean`: the head
+        starts from features as it will know them.
     """
     varied = np.random.default_rng([seed, 0xA06])
     variants = SCATTERED if model.name == "scattering" else VARIANTS
@@ -55,11 +63,14 @@ def pretrain(model: SplitModel, public: Dataset, seed: int) -> None:
         _train_extractor(model, records, labels, len(public.classes), seed)
     model.phone.requires_grad_(False)
     model.mec.requires_grad_(True)  # stages after the split go on learning there
+    found = features(model.phone, public)
+    model.phone.fit_constants(found)
     if isinstance(model.mec, DiscriminantHead):
         counts = torch.from_numpy(np.bincount(public.labels, minlength=len(public.classes)))
-        model.mec.start(_in_parts(model.phone, records), labels, counts)
+        varied_features = clean(_in_parts(model.phone, records).numpy(), model.phone.space)
+        model.mec.start(torch.from_numpy(varied_features), labels, counts)
     else:
-        _start_head(model, public, seed)
+        _start_head(model, clean(found, model.phone.space), public, seed)
 
 
 def _fit_scales(extractor: nn.ModuleDict, records: Tensor) -> None:
@@ -109,8 +120,7 @@ def _train_extractor(model: SplitModel, records: Tensor, labels: Tensor, classes
     learnt.requires_grad_(False)
 
 
-def _start_head(model: SplitModel, public: Dataset, seed: int) -> None:
-    found = features(model.phone, public)
+def _start_head(model: SplitModel, found: Features, public: Dataset, seed: int) -> None:
     if isinstance(model.mec, PrototypeHead):
         model.mec.start(torch.from_numpy(found), torch.from_numpy(public.labels))
     else:

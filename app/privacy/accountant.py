@@ -7,18 +7,20 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from app.durable import write_privately
-from app.privacy.cost import PrivacyCost, PrivacySpent
+from app.privacy.composition import added_up, composed
+from app.privacy.cost import COORDINATE, RECORD, PrivacyCost, PrivacySpent
 from app.protocol.digest import canonical_json, sha256
-from app.protocol.errors import PrivacyError, ProtocolError, StoreError
+from app.protocol.errors import BudgetError, PrivacyError, ProtocolError, StoreError
 
-_FORMAT = "hearth privacy ledger 1"
-_MEMBERS = {"previous", "release", "record_set", "parameters", "mechanism", "unit", "epsilon", "delta"}
+_FORMAT = "hearth privacy ledger 2"
+_MEMBERS = {"previous", "release", "record_set", "parameters", "costs"}
+_COST = {field.name for field in fields(PrivacyCost)}
 _LONGEST_LINE = 2**13
 """Many times what an entry takes. It also bounds how deeply JSON can nest: some libraries raise Python's recursion
 limit so far that a deeper text overflows the stack instead of raising `RecursionError`."""
@@ -31,9 +33,13 @@ class Accountant:
     only when the entry is on the disk, and the phone sends only after `charge` has returned. A crash in between costs
     budget at worst, never the count.
 
-    Costs add up over the whole ledger (basic composition): epsilons and deltas of all releases. A digest does not
-    tell whether two record sets share a record, so they are taken to. Tighter composition, and parallel composition
-    of record sets that are known to be disjoint, would replace `_compose` alone.
+    Costs are composed over the whole ledger, see `app.privacy.composition`. A digest does not tell whether two record
+    sets share a record, so they are taken to.
+
+    Costs of different units are never added up: in a ledger whose unit is a coordinate, those of coordinates and those
+    of records are composed apart, and each has to stay within the budget. What everything comes to for a record is
+    reported beside it (`PrivacySpent.record_epsilon`). In a ledger whose unit is a record, a release of coordinates
+    counts with what it costs a record.
 
     The file is JSON lines: a head that names the owner, then one line a release, each holding the digest of the line
     before. It is read again at every call, under a lock, so processes and threads may share it.
@@ -45,7 +51,9 @@ class Accountant:
     owner : str
         Whose ledger it is: the customer's address. Another's is refused.
     epsilon, delta : float
-        The budget: what one record may lose in all. Infinite epsilon means no promise is made.
+        The budget: what one ``unit`` may lose in all. Infinite epsilon means no promise is made.
+    unit : str, default "record"
+        ``record`` or ``coordinate``.
 
     Raises
     ------
@@ -54,12 +62,12 @@ class Accountant:
         to take the budget as spent.
     """
 
-    def __init__(self, path: Path, owner: str, epsilon: float, delta: float) -> None:
-        self._path, self._owner = path, owner
-        self._epsilon, self._delta = Decimal(str(epsilon)), Decimal(str(delta))
+    def __init__(self, path: Path, owner: str, epsilon: float, delta: float, unit: str = RECORD) -> None:
+        self._path, self._owner, self._unit = path, owner, unit
+        self._budget = Decimal(str(epsilon)), Decimal(str(delta))
         self._read()
 
-    def charge(self, release: str, record_set: str, parameters: Mapping[str, Any], cost: PrivacyCost) -> None:
+    def charge(self, release: str, record_set: str, parameters: Mapping[str, Any], *costs: PrivacyCost) -> None:
         """Count a release that is about to leave the phone.
 
         Parameters
@@ -70,23 +78,23 @@ class Accountant:
             Salted digest of the records.
         parameters : mapping
             The mechanism's parameters, for the record.
-        cost : PrivacyCost
-            What the release costs.
+        *costs : PrivacyCost
+            What the release costs: one for each thing that is let out, such as features and labels.
 
         Raises
         ------
-        PrivacyError
+        BudgetError
             If it would exceed the budget; nothing is counted then, and nothing may leave.
         """
         with self._locked():
             lines, entries = self._read()
-            entry = _Entry(release, record_set, dict(parameters), cost)
-            epsilon, delta = _compose([*entries, entry])
-            if epsilon > self._epsilon or delta > self._delta:
-                raise PrivacyError(
-                    f"release refused: epsilon {epsilon}, delta {delta} would exceed the budget of epsilon "
-                    f"{self._epsilon}, delta {self._delta} ({len(entries)} counted in {self._path})"
-                )
+            entry = _Entry(release, record_set, dict(parameters), costs)
+            for unit, (epsilon, delta) in self._limited(_costs([*entries, entry])).items():
+                if epsilon > self._budget[0] or delta > self._budget[1]:
+                    raise BudgetError(
+                        f"release refused: epsilon {epsilon}, delta {delta} for a {unit} would exceed the budget of "
+                        f"epsilon {self._budget[0]}, delta {self._budget[1]} ({len(entries)} counted in {self._path})"
+                    )
             lines.append(entry.to_line(lines[-1]))
             write_privately(self._path, b"".join(lines))
 
@@ -97,10 +105,27 @@ class Accountant:
     def spent(self) -> PrivacySpent:
         """Return what all releases so far cost together."""
         entries = self._read()[1]
-        epsilon, delta = _compose(entries)
-        names = sorted({entry.cost.mechanism for entry in entries}) or ["nothing released"]
-        units = sorted({entry.cost.unit for entry in entries}) or ["record"]
-        return PrivacySpent("+".join(names), "+".join(units), float(epsilon), float(delta), len(entries))
+        costs = _costs(entries)
+        names = sorted({cost.mechanism for cost in costs}) or ["nothing released"]
+        epsilon, delta = self._limited(costs)[self._unit]
+        record_epsilon, record_delta = composed(costs, self._budget)
+        return PrivacySpent(
+            "+".join(names),
+            self._unit,
+            float(epsilon),
+            float(delta),
+            len(entries),
+            float(record_epsilon),
+            float(record_delta),
+        )
+
+    def _limited(self, costs: list[PrivacyCost]) -> dict[str, tuple[Decimal, Decimal]]:
+        """Return what each unit that the budget limits has lost."""
+        if self._unit == RECORD:
+            return {RECORD: composed(costs, self._budget)}
+        of_coordinates = [cost for cost in costs if cost.unit == COORDINATE]
+        of_records = [cost for cost in costs if cost.unit == RECORD]
+        return {COORDINATE: added_up(of_coordinates, of_a_record=False), RECORD: composed(of_records, self._budget)}
 
     def _read(self) -> tuple[list[bytes], list[_Entry]]:
         """Return the ledger's lines, head included, and its entries."""
@@ -148,7 +173,7 @@ class _Entry:
     release: str
     record_set: str
     parameters: dict[str, Any]
-    cost: PrivacyCost
+    costs: tuple[PrivacyCost, ...]
 
     def to_line(self, previous: bytes) -> bytes:
         """Return the entry as it follows the line ``previous``; an infinite epsilon is written as null."""
@@ -157,10 +182,7 @@ class _Entry:
             "release": self.release,
             "record_set": self.record_set,
             "parameters": self.parameters,
-            "mechanism": self.cost.mechanism,
-            "unit": self.cost.unit,
-            "epsilon": self.cost.epsilon if math.isfinite(self.cost.epsilon) else None,
-            "delta": self.cost.delta,
+            "costs": [_plain(cost) for cost in self.costs],
         }
         line = canonical_json(record) + b"\n"
         if len(line) > _LONGEST_LINE:
@@ -171,22 +193,32 @@ class _Entry:
     def from_json(cls, value: Any) -> _Entry:
         if not isinstance(value, dict) or set(value) != _MEMBERS:
             raise ValueError("an entry has exactly these members: " + ", ".join(sorted(_MEMBERS)))
-        texts = ("previous", "release", "record_set", "mechanism", "unit")
-        if not all(isinstance(value[name], str) for name in texts) or not isinstance(value["parameters"], dict):
+        if not all(isinstance(value[name], str) for name in ("previous", "release", "record_set")):
             raise ValueError("a member has the wrong type")
-        epsilon = math.inf if value["epsilon"] is None else _number(value["epsilon"])
-        cost = PrivacyCost(value["mechanism"], value["unit"], epsilon, _number(value["delta"]))
-        return cls(value["release"], value["record_set"], value["parameters"], cost)
+        if not isinstance(value["parameters"], dict) or not isinstance(value["costs"], list):
+            raise ValueError("a member has the wrong type")
+        costs = tuple(_cost(part) for part in value["costs"])
+        return cls(value["release"], value["record_set"], value["parameters"], costs)
 
 
-def _number(value: object) -> float:
-    if type(value) is not float or not math.isfinite(value):
-        raise ValueError("epsilon and delta must be finite numbers")
-    return value
+def _costs(entries: list[_Entry]) -> list[PrivacyCost]:
+    return [cost for entry in entries for cost in entry.costs]
 
 
-def _compose(entries: list[_Entry]) -> tuple[Decimal, Decimal]:
-    """Add up, exactly, the decimal numbers that people wrote: three times 0.1 is 0.3 here."""
-    epsilon = sum((Decimal(str(entry.cost.epsilon)) for entry in entries), Decimal(0))
-    delta = sum((Decimal(str(entry.cost.delta)) for entry in entries), Decimal(0))
-    return epsilon, delta
+def _plain(cost: PrivacyCost) -> dict[str, Any]:
+    """Return a cost as JSON; infinity, which JSON does not have, as text."""
+    return {name: "infinite" if value == math.inf else value for name, value in asdict(cost).items()}
+
+
+def _cost(value: Any) -> PrivacyCost:
+    if not isinstance(value, dict) or set(value) != _COST:
+        raise ValueError("a cost has exactly these members: " + ", ".join(sorted(_COST)))
+    members: dict[str, Any] = {name: math.inf if part == "infinite" else part for name, part in value.items()}
+    texts, steps = (members["mechanism"], members["unit"]), members["steps"]
+    numbers = [members[name] for name in ("epsilon", "delta", "sampling_rate")]
+    numbers += [members[name] for name in ("record_epsilon", "noise_multiplier") if members[name] is not None]
+    if not all(isinstance(text, str) for text in texts) or type(steps) is not int:
+        raise ValueError("a member of a cost has the wrong type")
+    if not all(type(number) is float and not math.isnan(number) for number in numbers):
+        raise ValueError("the numbers of a cost must be numbers")
+    return PrivacyCost(**members)

@@ -4,31 +4,60 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import Decimal
 
 from app.protocol.errors import ConfigError
 
-MECHANISM_OF = {"record": "gaussian", "none": "none"}
-"""The modes by name, and the mechanism that each rests on."""
+MECHANISMS_OF = {
+    "record": ("gaussian", "laplace"),
+    "laplace": ("laplace",),
+    "paper": ("paper",),
+    "none": ("none",),
+}
+"""The presets of conf/privacy by name, and the mechanisms that each may have."""
 
+RECORD_LEVEL = ("gaussian", "laplace")
+"""The mechanisms whose guarantee is a record's; they take no normalisation that couples records."""
+
+NORMALISATIONS = ("none", "record", "public", "batch", "map")
+COUPLING = ("batch", "map")
+"""The normalisations under which one record changes what is released of the others."""
+
+CALIBRATIONS = ("batch", "map")
+LABELS = ("clear", "randomized_response")
 RANDOMNESS = ("seeded-insecure", "system")
 
 
 @dataclass(frozen=True, slots=True)
 class PrivacyConfig:
-    """How features are protected before they leave the phone.
+    """How features and labels are protected before they leave the phone.
 
     Attributes
     ----------
     name : str
-        The mode: ``record`` (record-level differential privacy) or ``none`` (features leave in the clear).
+        The preset: ``record`` (record-level differential privacy), ``laplace`` (the same, pure), ``paper`` (the
+        paper's per-coordinate noise, no guarantee for a record to speak of) or ``none`` (all in the clear).
     mechanism : str
-        ``gaussian`` for ``record``, ``none`` for ``none``.
+        The noise: ``gaussian``, ``laplace``, ``paper`` or ``none``, see `app.privacy.mechanism`.
+    normalisation : str
+        What is done to features before they are clipped, see `app.privacy.normalisation`.
+    batch_size : int
+        N, how many records a phone normalises together; used by the normalisations ``batch`` and ``map``, and by the
+        mechanism ``paper``, whose scale follows from it.
+    calibration : str
+        Which of the paper's two bounds its mechanism clips to: ``batch`` is sqrt(N - 1), ``map`` sqrt(N Lf Wf - 1).
+    labels : str
+        ``clear``, or ``randomized_response`` at ``epsilon_label``.
     epsilon, delta : float
-        What one record may lose over the whole task; the noise is calibrated to it. Not used by ``none``.
+        What one record, features and label, may lose over the whole task; the noise is calibrated to it. For
+        ``paper`` epsilon is what one coordinate of the features may lose; delta is not used.
+    epsilon_label : float
+        How much of it goes to the label; the rest, ``epsilon - epsilon_label``, goes to the features. For ``paper``
+        it comes on top. Not used with clear labels.
     budget : float
         The epsilon beyond which the customer's accountant refuses a release; at least ``epsilon``.
     clip : float
-        L2 norm that a record's features are clipped to.
+        Norm that a record's features are clipped to: the L2 norm for ``gaussian``, the L1 norm for ``laplace``.
     randomness : str
         ``system`` (the operating system's) or ``seeded-insecure`` (repeatable, for simulation only).
 
@@ -40,26 +69,76 @@ class PrivacyConfig:
 
     name: str
     mechanism: str
+    normalisation: str
+    batch_size: int
+    calibration: str
+    labels: str
     epsilon: float
+    epsilon_label: float
     delta: float
     budget: float
     clip: float
     randomness: str
 
+    @property
+    def record_level(self) -> bool:
+        """Whether the guarantee is a record's."""
+        return self.mechanism in RECORD_LEVEL
+
+    @property
+    def epsilon_features(self) -> float:
+        """What one release of the features may cost: a record, or with ``paper`` a coordinate."""
+        if not (self.record_level and self.flips_labels):
+            return self.epsilon
+        return float(Decimal(str(self.epsilon)) - Decimal(str(self.epsilon_label)))  # the two add up again exactly
+
+    @property
+    def flips_labels(self) -> bool:
+        """Whether labels leave under randomised response."""
+        return self.labels == "randomized_response"
+
     def __post_init__(self) -> None:
-        if self.name not in MECHANISM_OF:
-            raise ConfigError("privacy.name", f"unknown mode {self.name!r}", MECHANISM_OF)
-        if self.mechanism != MECHANISM_OF[self.name]:
-            raise ConfigError("privacy.mechanism", f"{self.mechanism!r} is not {self.name}'s", MECHANISM_OF[self.name])
-        if self.randomness not in RANDOMNESS:
-            raise ConfigError("privacy.randomness", f"unknown generator {self.randomness!r}", RANDOMNESS)
-        if self.name == "none":
+        if self.name not in MECHANISMS_OF:
+            raise ConfigError("privacy.name", f"unknown mode {self.name!r}", MECHANISMS_OF)
+        if self.mechanism not in MECHANISMS_OF[self.name]:
+            problem = f"{self.mechanism!r} is not a mechanism of privacy={self.name}"
+            raise ConfigError("privacy.mechanism", problem, MECHANISMS_OF[self.name])
+        for key, choices in (
+            ("normalisation", NORMALISATIONS),
+            ("calibration", CALIBRATIONS),
+            ("labels", LABELS),
+            ("randomness", RANDOMNESS),
+        ):
+            if getattr(self, key) not in choices:
+                raise ConfigError(f"privacy.{key}", f"{getattr(self, key)!r} is not known", choices)
+        if not 1 <= self.batch_size <= 2**20:
+            raise ConfigError("privacy.batch_size", f"{self.batch_size} is out of range", f"1..{2**20}")
+        if self.mechanism == "none":
+            if self.flips_labels:
+                problem = "randomised labels protect nothing beside features in the clear"
+                raise ConfigError("privacy.labels", problem, "clear, or another privacy")
             return
-        for key in ("epsilon", "budget", "clip"):
+        self._check_numbers()
+        self._check_guarantee()
+
+    def _check_numbers(self) -> None:
+        used = ["epsilon", "budget"] + ["clip"] * self.record_level + ["epsilon_label"] * self.flips_labels
+        for key in used:
             if not (math.isfinite(getattr(self, key)) and getattr(self, key) > 0):
                 raise ConfigError(f"privacy.{key}", f"{getattr(self, key)} is impossible", "a positive finite number")
-        if not 0 < self.delta < 1:
+        if self.record_level and not 0 < self.delta < 1:
             raise ConfigError("privacy.delta", f"{self.delta} is impossible", "a number between 0 and 1")
-        if self.budget < self.epsilon:
+
+    def _check_guarantee(self) -> None:
+        if self.record_level and self.normalisation in COUPLING:
+            problem = f"{self.normalisation!r} couples the records of a batch, so no record would have its guarantee"
+            raise ConfigError("privacy.normalisation", problem, ("none", "record", "public", "or privacy=paper"))
+        if self.epsilon_features <= 0:
+            problem = f"{self.epsilon_label} leaves nothing of privacy.epsilon={self.epsilon} to the features"
+            raise ConfigError("privacy.epsilon_label", problem, f"a number below {self.epsilon}")
+        label_apart = self.flips_labels and not self.record_level
+        needed = max(self.epsilon, self.epsilon_label) if label_apart else self.epsilon
+        if self.budget < needed:
             problem = f"{self.budget} does not pay for one release at privacy.epsilon={self.epsilon}"
-            raise ConfigError("privacy.budget", problem, f"{self.epsilon} or more")
+            problem += f", privacy.epsilon_label={self.epsilon_label}" if label_apart else ""
+            raise ConfigError("privacy.budget", problem, f"{needed} or more")

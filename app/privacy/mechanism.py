@@ -1,205 +1,206 @@
-"""How the features of records are released.
+"""How the features of records are released: normalised, put on a grid, clipped in integers, and noised.
 
-Every mechanism treats each record on its own: what is released of one record does not depend on any other.
+`app.privacy.record_level` has the mechanisms with a guarantee for a record, `app.privacy.paper` the paper's.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from app.privacy.calibration import gaussian_scale
-from app.privacy.config import PrivacyConfig
-from app.privacy.cost import NEIGHBOURS, PrivacyCost
+from app.privacy.config import COUPLING, PrivacyConfig
+from app.privacy.cost import NEIGHBOURS, RECORD, PrivacyCost
+from app.privacy.lattice import LIMIT
+from app.privacy.normalisation import FeatureSpace, Rows, normalise
 from app.privacy.randomness import RandomSource
+from app.privacy.sampler import Integers
 from app.protocol.errors import PrivacyError
 
 Features = npt.NDArray[np.float32]
 
+_AT_ONCE = 1024  # records; it bounds the memory and changes no result
 _MAX_FEATURES = 2**20
-_FLOAT_SLACK = 2.0**-30
-"""By how much float64 can miss a clipped norm, relative: a sum of d <= 2**20 squares errs by less than d 2**-53, the
-root, the division and the products by 2**-53 each. The sensitivity is enlarged by it, and sigma with it."""
-
-_TAIL = 16.0  # standard deviations that the grid has room for; the source never gives more than 8.6
 
 
-class Mechanism(Protocol):
-    """A way to release features."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Released:
+    """Features that may leave the phone.
 
-    @property
-    def name(self) -> str:
-        """``gaussian`` or ``none``."""
+    Attributes
+    ----------
+    values : ndarray of int32 or float32
+        Shape (records, features): whole numbers of steps, or, in the clear, the features themselves.
+    step : float
+        The grid's step g, a power of two; 1 in the clear.
+    """
 
-    @property
-    def unit(self) -> str:
-        """What is protected."""
-
-    @property
-    def randomness(self) -> str:
-        """Name of the source of the noise; ``none`` where nothing is drawn."""
+    values: npt.NDArray[np.int32] | Features
+    step: float
 
     @property
-    def cost(self) -> PrivacyCost:
-        """What one release costs."""
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """All that tells this mechanism from another, as JSON; a change of any of it makes a new release."""
-
-    def release(self, features: Features) -> Features:
-        """Return what may leave the phone, for features of shape (records, features)."""
+    def features(self) -> Features:
+        """``values * step``: exact, as whole numbers below 2**24 times a power of two."""
+        return (self.values * np.float64(self.step)).astype(np.float32)
 
 
-class GaussianMechanism:
-    """Record-level differential privacy: clip each record's L2 norm, add Gaussian noise, round to a grid.
-
-        y = round((x min(1, S / ||x||) + sigma z) / g) g,    sigma = 2 S s(epsilon, delta),    z ~ N(0, I)
-
-    Replacing one record by any other moves its clipped features by at most 2 S in L2 norm and nothing else, so one
-    release of the whole set is (epsilon, delta)-differentially private for a record (the analytic Gaussian mechanism,
-    see `app.privacy.calibration`). Rounding to g, a power of two, comes after the noise and is post-processing. What
-    the source of the noise does not promise, this does not either (see `app.privacy.randomness`).
+class Mechanism(ABC):
+    """A way to release features.
 
     Parameters
     ----------
-    clip : float
-        S, the largest L2 norm of a record's features.
-    epsilon, delta : float
-        The guarantee of one release.
-    source : RandomSource
-        Where the noise comes from.
+    config : PrivacyConfig
+        What is asked for.
 
-    Raises
-    ------
-    PrivacyError
-        If a parameter is impossible.
+    Attributes
+    ----------
+    name : str
+        ``gaussian``, ``laplace``, ``paper`` or ``none``.
+    unit : str
+        What the guarantee protects: ``record`` or ``coordinate``.
+    randomness : str
+        Name of the source of the noise; ``none`` where nothing is drawn.
     """
 
-    name = "gaussian"
-    unit = "record"
+    name: str
+    unit: str = RECORD
 
-    def __init__(self, clip: float, epsilon: float, delta: float, source: RandomSource) -> None:
-        if not (math.isfinite(clip) and clip > 0):
-            raise PrivacyError(f"features are clipped to a positive finite norm, not {clip}")
-        self._clip, self._source = float(clip), source
-        self._cost = PrivacyCost(self.name, self.unit, float(epsilon), float(delta))
-        self.sigma = 2.0 * clip * (1.0 + _FLOAT_SLACK) * gaussian_scale(epsilon, delta)
-        # The finest grid on which every value that can occur fits the 24 bits of a float32.
-        self.step = 2.0 ** (math.ceil(math.log2(self._clip + _TAIL * self.sigma)) - 24)
+    def __init__(self, config: PrivacyConfig, randomness: str) -> None:
+        self._config = config
+        self.randomness = randomness
 
-    @property
-    def randomness(self) -> str:
-        """Name of the source of the noise."""
-        return self._source.name
-
-    @property
-    def cost(self) -> PrivacyCost:
-        """What one release costs."""
-        return self._cost
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """All that tells this mechanism from another."""
-        return {
-            "mechanism": self.name,
-            "unit": self.unit,
-            "neighbours": NEIGHBOURS,
-            "epsilon": self._cost.epsilon,
-            "delta": self._cost.delta,
-            "clip": self._clip,
-            "sigma": self.sigma,
-            "step": self.step,
-            "randomness": self.randomness,
-            "labels": "clear",
-        }
-
-    def release(self, features: Features) -> Features:
-        """Clip, add noise, round.
+    @abstractmethod
+    def release(self, features: Features, space: FeatureSpace) -> Released:
+        """Return what may leave the phone.
 
         Parameters
         ----------
-        features : numpy.ndarray of float32
+        features : ndarray of float32
             Shape (records, features), every entry finite.
-
-        Returns
-        -------
-        numpy.ndarray of float32
-            Same shape, new memory, every entry a multiple of `step`.
+        space : FeatureSpace
+            Their shape and public constants.
 
         Raises
         ------
         PrivacyError
             If an entry is NaN or infinite, or the shape is another.
         """
-        clipped = clip_records(features, self._clip)
-        noised = clipped + self.sigma * self._source.normal(clipped.shape)
-        return (np.rint(noised / self.step) * self.step).astype(np.float32)
 
+    @abstractmethod
+    def clean(self, features: Features, space: FeatureSpace) -> Features:
+        """Return the features as `release` would, but without noise and grid: for a phone's own use, and for tests.
 
-class NoMechanism:
-    """No protection: features leave the phone in the clear, and every record of it says so."""
+        A head that was trained on released features is asked about these.
+        """
 
-    name = "none"
-    unit = "record"
-    randomness = "none"
-    cost = PrivacyCost("none", "record", math.inf, 0.0)
+    @abstractmethod
+    def cost(self, records: int, space: FeatureSpace) -> PrivacyCost:
+        """Return what one release of ``records`` records costs."""
+
+    @abstractmethod
+    def deviation(self, space: FeatureSpace) -> float:
+        """Return the standard deviation of the noise on each released feature (of a full batch); 0 for none."""
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """All that tells this mechanism from another."""
-        return {"mechanism": self.name, "labels": "clear"}
+        """All that tells this mechanism from another, as JSON; a change of any of it makes a new release."""
+        parameters = {
+            "mechanism": self.name,
+            "normalisation": self._config.normalisation,
+            "unit": self.unit,
+            "neighbours": NEIGHBOURS,
+            "randomness": self.randomness,
+        }
+        batch = {"batch_size": self._config.batch_size} if self._config.normalisation in COUPLING else {}
+        return parameters | batch
 
-    def release(self, features: Features) -> Features:
-        """Return a copy of the features; raise `PrivacyError` if an entry is NaN or infinite."""
+    def _batches(self, features: Features, space: FeatureSpace) -> Iterator[Rows]:
+        """Yield the normalised records in the order they have, which says nothing of their content.
+
+        In batches of N where the normalisation couples records, the last one as large as it is; otherwise in parts
+        that only bound the memory.
+        """
         _refuse_unfit(features)
-        return np.array(features, dtype=np.float32, order="C")
+        name = self._config.normalisation
+        size = self._config.batch_size if name in COUPLING else _AT_ONCE
+        for start in range(0, len(features), size):
+            rows = np.ascontiguousarray(features[start : start + size], dtype=np.float64)
+            yield normalise(name, rows, space)
 
 
-def clip_records(features: Features, clip: float) -> npt.NDArray[np.float64]:
-    """Scale each record down to L2 norm ``clip`` where it is longer.
+class NoMechanism(Mechanism):
+    """No protection: features leave the phone in the clear, and every record of it says so."""
 
-    Parameters
-    ----------
-    features : numpy.ndarray of float32
-        Shape (records, features), every entry finite.
-    clip : float
-        S, positive.
+    name = "none"
 
-    Returns
-    -------
-    numpy.ndarray of float64
-        Same shape; each row has norm at most S, up to float64's rounding.
+    def __init__(self, config: PrivacyConfig) -> None:
+        super().__init__(config, "none")
 
-    Raises
-    ------
-    PrivacyError
-        If an entry is NaN or infinite, or the shape is another.
-    """
-    _refuse_unfit(features)
-    rows = np.ascontiguousarray(features, dtype=np.float64)
-    norms = np.sqrt(np.sum(rows * rows, axis=1, keepdims=True))
-    return np.asarray(rows * (clip / np.maximum(norms, clip)))
+    def release(self, features: Features, space: FeatureSpace) -> Released:
+        """Return a copy of the normalised features; raise `PrivacyError` if an entry is NaN or infinite."""
+        return Released(self.clean(features, space), 1.0)
+
+    def clean(self, features: Features, space: FeatureSpace) -> Features:
+        """Return the same."""
+        return joined(self._batches(features, space), space)
+
+    def cost(self, records: int, space: FeatureSpace) -> PrivacyCost:
+        """Return an infinite epsilon."""
+        return PrivacyCost(self.name, self.unit, math.inf, 0.0)
+
+    def deviation(self, space: FeatureSpace) -> float:
+        """Return 0."""
+        return 0.0
 
 
 def mechanism_of(config: PrivacyConfig, source: RandomSource) -> Mechanism:
     """Return the mechanism that a configuration asks for, drawing from ``source``."""
+    from app.privacy.paper import PaperMechanism
+    from app.privacy.record_level import GaussianMechanism, LaplaceMechanism
+
     if config.mechanism == NoMechanism.name:
-        return NoMechanism()
-    return GaussianMechanism(config.clip, config.epsilon, config.delta, source)
+        return NoMechanism(config)
+    kinds = (GaussianMechanism, LaplaceMechanism, PaperMechanism)
+    return next(kind for kind in kinds if kind.name == config.mechanism)(config, source)
 
 
-def relative_noise(config: PrivacyConfig) -> float:
+def relative_noise(config: PrivacyConfig, features: int) -> float:
     """Return the standard deviation of the noise on each feature, relative to records of norm 1; 0 for no noise.
 
-    A head that knows it can allow for it: it is public, as everything about the mechanism but its noise.
+    A head that knows it can allow for it: it is public, as everything about the mechanism but its noise. For the
+    paper's mode it is 0: its normalised features have no common norm, and the paper's head knows nothing of noise.
+
+    Parameters
+    ----------
+    config : PrivacyConfig
+        The mechanism.
+    features : int
+        Of a record, d. A record of L2 norm 1 without a preferred direction has an L1 norm of about sqrt(2 d / pi),
+        which decides how much of it the L1 clip leaves.
     """
-    if config.mechanism == NoMechanism.name:
+    if not config.record_level:
         return 0.0
-    return 2.0 * max(1.0, config.clip) * gaussian_scale(config.epsilon, config.delta)
+    from app.privacy.randomness import SystemRandom
+
+    length = 1.0 if config.mechanism == "gaussian" else max(1.0, math.sqrt(2.0 * features / math.pi))
+    deviation = mechanism_of(config, SystemRandom()).deviation(FeatureSpace((features,)))
+    return deviation / min(1.0, config.clip / length)
+
+
+def joined(parts: Iterator[Rows], space: FeatureSpace) -> Features:
+    """Return batches of features as one array of float32."""
+    return np.concatenate([np.empty((0, space.size)), *parts]).astype(np.float32)
+
+
+def released(parts: Iterator[Integers], space: FeatureSpace, step: float) -> Released:
+    """Return batches of noised integers as what leaves the phone."""
+    empty = np.empty((0, space.size), np.int32)
+    return Released(np.concatenate([empty, *(np.clip(p, -LIMIT, LIMIT).astype(np.int32) for p in parts)]), step)
 
 
 def _refuse_unfit(features: Features) -> None:

@@ -44,6 +44,10 @@ class PrivacyError(HearthError):
     """A release was refused: it would exceed the budget, or its randomness is not fit for use."""
 
 
+class BudgetError(PrivacyError):
+    """A release would exceed the budget: what was released before may be used on, and nothing else."""
+
+
 class StoreError(HearthError):
     """A blob store failed."""
 

@@ -169,19 +169,30 @@ def _privacy(privacy: Mapping[str, Any]) -> Group | None:
             f"unit {privacy['unit']}, {releases} release{'' if releases == 1 else 's'}"
         )
     ]
+    if privacy["unit"] == "coordinate":
+        lines.append(_of_a_record(privacy))
     randomness = str(privacy.get("randomness", ""))
     if "insecure" in randomness:
         lines.append(Text(f"noise: {randomness}. INSECURE: it can be repeated, so it protects nobody", style="yellow"))
     elif randomness:
         lines.append(Text(f"noise: {randomness}"))
-    for key, label in (("labels", "labels"), ("neighbouring", "neighbours")):
-        if privacy.get(key):
-            lines.append(Text(f"{label}: {privacy[key]}"))
+    if privacy.get("labels"):
+        of_label = f", epsilon {privacy['label_epsilon']:g} of a label" if privacy.get("label_epsilon") else ""
+        lines.append(Text(f"labels: {privacy['labels']}{of_label}"))
+    if privacy.get("neighbouring"):
+        lines.append(Text(f"neighbours: {privacy['neighbouring']}"))
     if contradicting:
         lines.append(Text("receipts claim another cost: " + ", ".join(map(short, contradicting)), style="yellow"))
     if privacy.get("not_covered"):
         lines.append(Text("not covered: " + "; ".join(privacy["not_covered"])))
     return Group(*lines)
+
+
+def _of_a_record(privacy: Mapping[str, Any]) -> Text:
+    """Say what the paper's per-coordinate noise comes to for a record."""
+    joint, public = privacy["record_epsilon"], privacy["record_epsilon_public_statistics"]
+    told = f"for a whole record epsilon {joint:,.0f} ({public:,.0f} if the batch's statistics were public constants)"
+    return Text(f"{told}: NO protection of a record to speak of", style="yellow")
 
 
 def _gas(gas: Mapping[str, Any]) -> Text | None:

@@ -28,7 +28,9 @@ from app.learning.views import customer_view
 from app.privacy.accountant import Accountant
 from app.privacy.calibration import gaussian_scale
 from app.privacy.config import PrivacyConfig
-from app.privacy.mechanism import clip_records, mechanism_of
+from app.privacy.labels import ClearLabels
+from app.privacy.lattice import clip_rows
+from app.privacy.mechanism import mechanism_of
 from app.privacy.randomness import InsecureSeededRandom
 from app.protocol.keys import simulation_account
 from tests.customer.world import CUSTOMERS, DATA, NONE, RECORD, SEED, World, world
@@ -94,6 +96,7 @@ def play(
     phone = Phone(
         data,
         mechanism_of(privacy, InsecureSeededRandom(SEED, index)),
+        ClearLabels(),
         Accountant(home / "phone" / LEDGER, account.address, budget, 1e-5),
         account,
         b"salt" * 8,
@@ -117,7 +120,8 @@ def test_only_a_release_crosses_and_only_once(tmp_path: Path) -> None:
     assert issubclass(kinds["train"][1], nn.Module)
     assert kinds["train"][2:] == (TrainConfig, int)
     (release,) = (arguments[0] for call, arguments in mec.crossed if call == "accept")
-    assert [*FeatureRelease.__dataclass_fields__] == ["features", "labels", "key"]
+    assert [*FeatureRelease.__dataclass_fields__] == ["values", "step", "labels", "key"]
+    assert release.values.dtype == np.int32
     assert np.array_equal(release.labels, data.labels)  # in the clear, as documented
     assert phone.spent().releases == 1
 
@@ -126,7 +130,7 @@ def test_the_features_that_crossed_are_noised_as_promised(tmp_path: Path) -> Non
     mec, _, clean, _ = play(tmp_path, world())
     release = next(arguments[0] for call, arguments in mec.crossed if call == "accept")
     sigma = 2 * RECORD.clip * gaussian_scale(RECORD.epsilon, RECORD.delta)
-    z = (release.features - clip_records(clean, RECORD.clip)) / sigma
+    z = (release.features - clip_rows(clean.astype(np.float64), RECORD.clip, 2)) / sigma
     assert z.size > 5000
     assert abs(z.var() - 1) < 5 * (2 / z.size) ** 0.5
     assert abs(z.mean()) < 5 / z.size**0.5
@@ -200,6 +204,7 @@ def test_under_every_configuration_no_clean_feature_crosses(
     phone = Phone(
         data,
         mechanism_of(privacy, InsecureSeededRandom(SEED, index)),
+        ClearLabels(),
         Accountant(home / LEDGER, account.address, epsilon, delta),
         account,
         b"salt" * 8,
@@ -209,7 +214,7 @@ def test_under_every_configuration_no_clean_feature_crosses(
     model = split_model(world().policy, world().frozen)
     release = phone.release(world().policy.digest, world().policy.frozen.sha256, model.phone)
     clean = features(model.phone, data)
-    distance = np.linalg.norm(release.features - clip_records(clean, clip), axis=1)
+    distance = np.linalg.norm(release.features - clip_rows(clean.astype(np.float64), clip, 2), axis=1)
     sigma, d = 2 * clip * gaussian_scale(epsilon, delta), clean.shape[1]
     assert np.all(distance > sigma * d**0.5 / 3)  # a chi of 32 degrees is below a third of its mean once in 1e11
     assert np.mean(release.features == clean) < 0.001  # by chance, one in a million

@@ -21,7 +21,7 @@ KEY, OTHER = "0f" * 32, "1f" * 32
 
 def release(key: str = KEY) -> FeatureRelease:
     features = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
-    return FeatureRelease(features, (features[:, 0] > 0).astype(np.int64), key)
+    return FeatureRelease(features, 1.0, (features[:, 0] > 0).astype(np.int64), key)
 
 
 def head() -> MlpHead:

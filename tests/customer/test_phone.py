@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,15 @@ from app.customer.phone import LEDGER, RECEIPTS, Phone
 from app.customer.wire import FeatureRelease
 from app.learning.data import Dataset
 from app.privacy.accountant import Accountant
-from app.privacy.mechanism import GaussianMechanism, Mechanism, NoMechanism
+from app.privacy.labels import ClearLabels, LabelTreatment, RandomizedResponse
+from app.privacy.mechanism import Mechanism, mechanism_of
+from app.privacy.normalisation import FeatureSpace
 from app.privacy.randomness import InsecureSeededRandom, RandomSource, SystemRandom
 from app.protocol.errors import PrivacyError
 from app.protocol.keys import simulation_account
 from app.protocol.receipt import ENCODING, Receipt, SignedReceipt
 from app.protocol.signing import Domain
+from tests.customer.world import NONE, RECORD
 
 TASK, FROZEN, SALT = b"t" * 32, b"f" * 32, b"s" * 32
 ACCOUNT = simulation_account(0, "customer", 0)
@@ -29,6 +33,7 @@ DOMAIN = Domain(5, ACCOUNT.address)
 class Tanh(torch.nn.Module):
     """An extractor: a table of four columns to as many features."""
 
+    space = FeatureSpace((4,))
     prepare = staticmethod(lambda inputs: torch.from_numpy(np.ascontiguousarray(inputs)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -41,20 +46,28 @@ def records(seed: int = 0, count: int = 12) -> Dataset:
     return Dataset(inputs, rng.integers(0, 3, count), ("a", "b", "c"), "table")
 
 
+def gaussian(
+    clip: float = 1.0, epsilon: float = 4.0, delta: float = 1e-5, source: RandomSource | None = None
+) -> Mechanism:
+    return mechanism_of(replace(RECORD, clip=clip, epsilon=epsilon, delta=delta), source or SystemRandom())
+
+
 def phone(
     home: Path,
     *,
     data: Dataset | None = None,
     source: RandomSource | None = None,
     mechanism: Mechanism | None = None,
+    labels: LabelTreatment | None = None,
     budget: float = 4.0,
     salt: bytes = SALT,
     deployment: bool = False,
 ) -> Phone:
-    mechanism = mechanism or GaussianMechanism(1.0, 4.0, 1e-5, source or SystemRandom())
+    mechanism = mechanism or gaussian(source=source)
     accountant = Accountant(home / LEDGER, ACCOUNT.address, budget, 1.0)
     data = records() if data is None else data
-    return Phone(data, mechanism, accountant, ACCOUNT, salt, home, deployment=deployment)
+    labels = labels or ClearLabels()
+    return Phone(data, mechanism, labels, accountant, ACCOUNT, salt, home, deployment=deployment)
 
 
 def release(of: Phone) -> FeatureRelease:
@@ -123,11 +136,12 @@ def test_what_cannot_be_paid_never_leaves(tmp_path: Path) -> None:
         {"data": records(1)},
         {"data": records(0, 11)},
         {"salt": b"S" * 32},
-        {"mechanism": GaussianMechanism(0.5, 4.0, 1e-5, SystemRandom())},
-        {"mechanism": GaussianMechanism(1.0, 4.1, 1e-5, SystemRandom())},
-        {"mechanism": GaussianMechanism(1.0, 4.0, 1e-6, SystemRandom())},
+        {"mechanism": gaussian(clip=0.5)},
+        {"mechanism": gaussian(epsilon=4.1)},
+        {"mechanism": gaussian(delta=1e-6)},
         {"source": InsecureSeededRandom(1)},
-        {"mechanism": NoMechanism()},
+        {"mechanism": mechanism_of(NONE, SystemRandom())},
+        {"labels": RandomizedResponse(1.0, 3, SystemRandom())},
     ],
 )
 def test_the_key_names_records_and_mechanism(tmp_path: Path, change: dict[str, object]) -> None:
@@ -156,7 +170,7 @@ def test_a_deployment_refuses_seeded_noise(tmp_path: Path) -> None:
 
 def test_the_released_arrays_share_nothing_with_the_data(tmp_path: Path) -> None:
     data = records()
-    one = release(phone(tmp_path, data=data, mechanism=NoMechanism(), budget=float("inf")))
+    one = release(phone(tmp_path, data=data, mechanism=mechanism_of(NONE, SystemRandom()), budget=float("inf")))
     assert not np.shares_memory(one.labels, data.labels)
     assert not np.shares_memory(one.features, data.inputs)
     assert np.array_equal(one.labels, data.labels)

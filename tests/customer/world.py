@@ -10,12 +10,14 @@ from typing import Any
 from app.customer.attacks import Participant
 from app.customer.simulation import simulated_customer
 from app.learning.config import DataConfig, ModelConfig, TrainConfig
-from app.learning.models import build
+from app.learning.models import bottleneck_width, build
 from app.learning.pretrain import pretrain
 from app.learning.views import inspect, manufacturer_view
 from app.learning.weights import get_vector, layout, save_frozen
 from app.privacy.config import PrivacyConfig
-from app.privacy.mechanism import relative_noise
+from app.privacy.labels import flip_matrix
+from app.privacy.mechanism import mechanism_of, relative_noise
+from app.privacy.randomness import SystemRandom
 from app.protocol.announcement import Announcement
 from app.protocol.digest import BlobRef, sha256
 from app.protocol.fixed_point import MODEL_DTYPE, Grid
@@ -25,8 +27,22 @@ from app.protocol.tensors import pack
 
 SEED, CUSTOMERS, ROUNDS = 3, 5, 4
 DOMAIN = Domain(31337, "0x00000000000000000000000000000000000000C0")
-RECORD = PrivacyConfig("record", "gaussian", 8.0, 1e-5, 8.0, 1.0, "seeded-insecure")
-NONE = PrivacyConfig("none", "none", 8.0, 1e-5, 8.0, 1.0, "seeded-insecure")
+RECORD = PrivacyConfig(
+    name="record",
+    mechanism="gaussian",
+    normalisation="none",
+    batch_size=8,
+    calibration="batch",
+    labels="clear",
+    epsilon=8.0,
+    epsilon_label=4.0,
+    delta=1e-5,
+    budget=8.0,
+    clip=1.0,
+    randomness="seeded-insecure",
+)
+NONE = replace(RECORD, name="none", mechanism="none")
+PAPER = replace(RECORD, name="paper", mechanism="paper", normalisation="map", budget=16.0)
 DATA = DataConfig(name="digits")
 ATTACK = {"name": "none", "count": 0, "scale": 1.0, "knowledge": "omniscient", "jitter": 0.0}
 
@@ -59,9 +75,12 @@ class World:
 @cache
 def world(privacy: PrivacyConfig = RECORD, head: str = "auto") -> World:
     """Return a task under ``privacy``; preparing it takes a moment, so each is made once."""
-    model, noise = ModelConfig(head=head), relative_noise(privacy)
-    split = build(model, inspect(DATA, CUSTOMERS, SEED), noised=noise > 0, noise=noise, seed=SEED)
-    pretrain(split, manufacturer_view(DATA, CUSTOMERS, SEED).public, SEED)
+    model, summary = ModelConfig(head=head), inspect(DATA, CUSTOMERS, SEED)
+    width = bottleneck_width(model, summary, noised=privacy.record_level)
+    noise, flips = relative_noise(privacy, width), flip_matrix(privacy, len(summary.classes))
+    split = build(model, summary, noised=privacy.record_level, noise=noise, flips=flips, seed=SEED)
+    clean = mechanism_of(privacy, SystemRandom()).clean
+    pretrain(split, manufacturer_view(DATA, CUSTOMERS, SEED).public, SEED, clean)
     grid, shape = Grid(14), layout(split.mec)
     initial = pack(grid.encode(get_vector(split.mec), MODEL_DTYPE)[0], shape, MODEL_DTYPE)
     frozen = save_frozen(split)

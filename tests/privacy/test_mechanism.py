@@ -4,259 +4,318 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from scipy.stats import kstest
+from scipy.stats import beta
 
-from app.privacy.calibration import gaussian_scale
 from app.privacy.config import PrivacyConfig
 from app.privacy.cost import PrivacyCost
-from app.privacy.mechanism import GaussianMechanism, NoMechanism, clip_records, mechanism_of
-from app.privacy.randomness import InsecureSeededRandom, SystemRandom
-from app.protocol.errors import ConfigError, PrivacyError
+from app.privacy.lattice import clip_rows
+from app.privacy.mechanism import relative_noise
+from app.privacy.normalisation import FeatureSpace, normalise
+from app.privacy.randomness import SystemRandom
+from app.protocol.errors import PrivacyError
+from tests.privacy.make import GAUSSIAN, LAPLACE, NONE, PAPER, flat, make
 
-CLIP, EPSILON, DELTA = 1.0, 4.0, 1e-5
 RECORDS, WIDTH = 20_000, 16
+ALL = {"gaussian": GAUSSIAN, "laplace": LAPLACE, "paper": PAPER, "none": NONE}
+NOISED = {name: config for name, config in ALL.items() if name != "none"}
 Release = Callable[[np.ndarray], np.ndarray]
 
 
-def gaussian(seed: int = 0, clip: float = CLIP, epsilon: float = EPSILON, delta: float = DELTA) -> GaussianMechanism:
-    return GaussianMechanism(clip, epsilon, delta, InsecureSeededRandom(seed))
-
-
-def long_features() -> np.ndarray:
+def long_features(records: int = RECORDS) -> np.ndarray:
     """Records of very different norms, most of them far above the clip."""
     rng = np.random.default_rng(1)
-    return (rng.normal(size=(RECORDS, WIDTH)) * rng.exponential(10.0, size=(RECORDS, 1))).astype(np.float32)
+    return (rng.normal(size=(records, WIDTH)) * rng.exponential(10.0, size=(records, 1))).astype(np.float32)
 
 
-def obeys_the_law(release: Release) -> bool:
-    """Tell whether released minus clipped features are independent N(0, sigma**2), sigma from an independent formula.
-
-    Every statistic may be 5 standard errors off: the true law is refused with probability below 1e-4 over all of
-    them, and a scale wrong by 2 % (8.8 standard errors and more of the variance) accepted with probability below 1e-4.
-    """
-    features = long_features()
+def expected(config: PrivacyConfig, features: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return, from formulas of their own, the released features' means and the standard deviation of the noise."""
     rows = features.astype(np.float64)
-    clipped = rows * np.minimum(1.0, CLIP / np.linalg.norm(rows, axis=1, keepdims=True))
-    z = (release(features).astype(np.float64) - clipped) / (2 * CLIP * 1.0812)
+    if config.mechanism == "gaussian":  # sigma / sensitivity at epsilon 4, delta 1e-5: 1.0812 (facts, four decimals)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows * np.minimum(1.0, config.clip / norms), 2 * config.clip * 1.0812
+    if config.mechanism == "laplace":
+        norms = np.abs(rows).sum(axis=1, keepdims=True)
+        return rows * np.minimum(1.0, config.clip / norms), 2**0.5 * 2 * config.clip / config.epsilon
+    n = config.batch_size
+    batches = rows.reshape(-1, n * WIDTH)
+    standard = (batches - batches.mean(axis=1, keepdims=True)) / np.sqrt(batches.var(axis=1, keepdims=True) + 1e-5)
+    clipped = np.clip(standard.reshape(rows.shape), -((n - 1) ** 0.5), (n - 1) ** 0.5)
+    return clipped, 2**0.5 * 2 * (n - 1) ** 0.5 / config.epsilon
+
+
+def obeys_the_law(release: Release, config: PrivacyConfig, features: np.ndarray) -> bool:
+    """Tell whether released minus clipped features are independent noise of the stated law.
+
+    Every statistic may be 5 standard errors off (and 1e-3 for rounding and four decimals), so the true law is refused
+    with probability below 1e-4. A scale that is wrong by 2 % moves the variance by at least 8.8 standard errors.
+    """
+    means, deviation = expected(config, features)
+    z = (release(features).astype(np.float64) - means) / deviation
     n = z.size
-    variances = z.var(axis=0)
+    kurtosis, eighth = (3.0, 105.0) if config.mechanism == "gaussian" else (6.0, 2520.0)
+    spread = (kurtosis - 1) ** 0.5
     return bool(
-        kstest(z.ravel(), "norm").pvalue > 1e-6
-        and abs(z.mean()) < 5 / n**0.5
-        and abs(z.var() - 1) < 5 * (2 / n) ** 0.5 + 2e-4  # 1.0812 has four decimals
-        and np.all(np.abs(variances - 1) < 5 * (2 / RECORDS) ** 0.5)
+        abs(z.mean()) < 5 / n**0.5 + 1e-3
+        and abs(z.var() - 1) < 5 * spread / n**0.5 + 1e-3
+        and abs((z**4).mean() - kurtosis) < 5 * (eighth / n) ** 0.5 + 5e-3
+        and np.all(np.abs(z.var(axis=0) - 1) < 5 * spread / len(z) ** 0.5 + 1e-3)
         and abs(np.mean(z[:, 1:] * z[:, :-1])) < 5 / n**0.5
         and abs(np.mean(z[1:] * z[:-1])) < 5 / n**0.5
-        and abs(np.mean(z * clipped) / np.sqrt(np.mean(clipped**2))) < 5 / n**0.5
+        and abs(np.mean(z * means) / np.sqrt(np.mean(means**2))) < 5 / n**0.5 + 1e-3
     )
 
 
-def test_the_released_features_obey_the_stated_law() -> None:
-    assert obeys_the_law(gaussian().release)
+def released(config: PrivacyConfig, seed: int | SystemRandom = 0) -> Release:
+    mechanism = make(config, seed)
+    return lambda features: mechanism.release(features, flat(features)).features
 
 
-def test_so_they_do_with_the_operating_systems_randomness() -> None:
+@pytest.mark.parametrize("name", NOISED)
+def test_the_released_features_obey_the_stated_law(name: str) -> None:
+    assert obeys_the_law(released(NOISED[name]), NOISED[name], long_features(19_968))
+
+
+@pytest.mark.parametrize("name", NOISED)
+def test_so_they_do_with_the_operating_systems_randomness(name: str) -> None:
     """False alarm below 1e-4 a run, so one of three has to pass: below 1e-12."""
-    mechanism = GaussianMechanism(CLIP, EPSILON, DELTA, SystemRandom())
-    assert any(obeys_the_law(mechanism.release) for _ in range(3))
+    release = released(NOISED[name], SystemRandom())
+    assert any(obeys_the_law(release, NOISED[name], long_features(19_968)) for _ in range(3))
 
 
-def planted_noise_before_clip(features: np.ndarray) -> np.ndarray:
-    noise = gaussian().sigma * np.random.default_rng(2).normal(size=features.shape)
-    return clip_records((features + noise).astype(np.float32), CLIP).astype(np.float32)
+def noise_before_clip(config: PrivacyConfig, features: np.ndarray) -> np.ndarray:
+    noise = expected(config, features)[1] * np.random.default_rng(2).normal(size=features.shape)
+    return expected(config, (features + noise).astype(np.float32))[0]
 
 
-def planted_scale(factor: float) -> Release:
-    def release(features: np.ndarray) -> np.ndarray:
-        noise = factor * gaussian().sigma * np.random.default_rng(2).normal(size=features.shape)
-        return (clip_records(features, CLIP) + noise).astype(np.float32)
+def scaled(factor: float) -> Callable[[PrivacyConfig, np.ndarray], np.ndarray]:
+    def release(config: PrivacyConfig, features: np.ndarray) -> np.ndarray:
+        means = expected(config, features)[0]
+        return means + factor * (released(config)(features) - means)
 
     return release
 
 
-def planted_missing_coordinate(features: np.ndarray) -> np.ndarray:
-    released = gaussian().release(features)
-    released[:, 3] = clip_records(features, CLIP)[:, 3]
-    return released
+def missing_coordinate(config: PrivacyConfig, features: np.ndarray) -> np.ndarray:
+    found = released(config)(features)
+    found[:, 3] = expected(config, features)[0][:, 3]
+    return found
 
 
-def planted_reused_noise(features: np.ndarray) -> np.ndarray:
-    noise = gaussian().sigma * np.random.default_rng(2).normal(size=(1, features.shape[1]))
-    return (clip_records(features, CLIP) + noise).astype(np.float32)
+def reused_noise(config: PrivacyConfig, features: np.ndarray) -> np.ndarray:
+    means = expected(config, features)[0]
+    return means + (released(config)(features) - means)[:1]
 
 
-def planted_laplace(features: np.ndarray) -> np.ndarray:
-    noise = gaussian().sigma / 2**0.5 * np.random.default_rng(2).laplace(size=features.shape)
-    return (clip_records(features, CLIP) + noise).astype(np.float32)
+def other_law(config: PrivacyConfig, features: np.ndarray) -> np.ndarray:
+    means, deviation = expected(config, features)
+    rng = np.random.default_rng(2)
+    gaussian = config.mechanism == "gaussian"
+    unit = rng.laplace(size=means.shape) / 2**0.5 if gaussian else rng.normal(size=means.shape)
+    return means + deviation * unit
 
 
-def planted_no_clip(features: np.ndarray) -> np.ndarray:
-    return (features + gaussian().sigma * np.random.default_rng(2).normal(size=features.shape)).astype(np.float32)
+def no_clip(config: PrivacyConfig, features: np.ndarray) -> np.ndarray:
+    return features + released(config)(np.zeros_like(features))
 
 
 @pytest.mark.parametrize(
     "bug",
     [
-        planted_noise_before_clip,
-        planted_scale(0.5),
-        planted_scale(0.98),
-        planted_scale(1.06),
-        planted_missing_coordinate,
-        planted_reused_noise,
-        planted_laplace,
-        planted_no_clip,
+        noise_before_clip,
+        scaled(0.5),
+        scaled(0.98),
+        scaled(1.06),
+        missing_coordinate,
+        reused_noise,
+        other_law,
+        no_clip,
     ],
 )
-def test_planted_bugs_do_not(bug: Release) -> None:
-    assert not obeys_the_law(bug)
+@pytest.mark.parametrize("name", NOISED)
+def test_planted_bugs_do_not(name: str, bug: Callable[[PrivacyConfig, np.ndarray], np.ndarray]) -> None:
+    config = NOISED[name]
+    assert not obeys_the_law(lambda features: bug(config, features), config, long_features(19_968))
 
 
-def test_the_worst_pair_is_told_apart_exactly_as_well_as_delta_allows() -> None:
-    """Two opposite records at the clip: the best test's P(A) - exp(epsilon) P'(A) is delta.
+def epsilon_at_least(one: np.ndarray, other: np.ndarray, threshold: float, delta: float = 0.0) -> float:
+    """Return a lower bound on epsilon that is wrong with probability 1e-6, from releases of two neighbours.
 
-    Delta is 0.1 here so that it can be counted: 300,000 releases each, standard error 0.0016 (5 of them allowed).
-    Half the noise would give 0.61, sensitivity S instead of 2 S the same; twice the noise 0.0004.
+    P(out > t) <= exp(epsilon) P'(out > t) + delta, with Clopper and Pearson's bounds for the two probabilities.
     """
-    epsilon, delta, n = 1.0, 0.1, 300_000
-    mechanism = gaussian(seed=3, epsilon=epsilon, delta=delta)
-    record = np.zeros((n, 1), np.float32) + 7.0
-    one, other = mechanism.release(record), mechanism.release(-record)
-    threshold = epsilon * mechanism.sigma**2 / (2 * CLIP)
-    measured = np.mean(one > threshold) - math.exp(epsilon) * np.mean(other > threshold)
-    assert abs(measured - delta) < 0.008
+    hits, misses, n = int(np.sum(one > threshold)), int(np.sum(other > threshold)), len(one)
+    low = beta.ppf(5e-7, hits, n - hits + 1)
+    high = beta.ppf(1 - 5e-7, misses + 1, n - misses)
+    return math.log((low - delta) / high)
 
 
-@given(
-    arrays(
-        np.float32, st.tuples(st.integers(0, 6), st.integers(1, 9)), elements=st.floats(-(2.0**100), 2.0**100, width=32)
-    ),
-    st.floats(1e-3, 1e3),
-)
-def test_clipped_records_have_norm_at_most_the_clip_and_short_ones_are_untouched(
-    features: np.ndarray, clip: float
-) -> None:
-    clipped = clip_records(features, clip)
-    assert clipped.shape == features.shape
-    norms = np.linalg.norm(features.astype(np.float64), axis=1)
-    assert (np.linalg.norm(clipped, axis=1) <= clip * (1 + 1e-12)).all()
-    assert np.array_equal(clipped[norms <= clip], features[norms <= clip])
-    assert np.allclose(
-        clipped * np.maximum(norms, clip)[:, None], features.astype(np.float64) * clip, rtol=1e-12, atol=0
-    )
+def worst_pair(config: PrivacyConfig, seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return one coordinate of n releases of each of the two records that differ most."""
+    mechanism, extreme = make(config, seed), np.full((n, 1), 100.0, np.float32)
+    space = FeatureSpace((1,))
+    return mechanism.release(extreme, space).features[:, 0], mechanism.release(-extreme, space).features[:, 0]
 
 
+@pytest.mark.parametrize("name", NOISED)
+def test_measured_epsilon_lies_between_seven_tenths_of_the_stated_one_and_it(name: str) -> None:
+    """Half the noise would show as more than epsilon, twice the noise as about half of it."""
+    config = {
+        "gaussian": make_config(GAUSSIAN, epsilon=1.0, delta=1e-2),
+        "laplace": make_config(LAPLACE, epsilon=2.0),
+        # Without normalisation the pair is the extremes of a single value's range, as for the others.
+        "paper": make_config(PAPER, epsilon=2.0, normalisation="none"),
+    }[name]
+    one, other = worst_pair(config, 3, 400_000)
+    delta = config.delta if name == "gaussian" else 0.0
+    bounds = [epsilon_at_least(one, other, t, delta) for t in np.quantile(one, [0.02, 0.2, 0.5, 0.8, 0.95])]
+    assert 0.7 * config.epsilon < max(bounds) <= config.epsilon
+    centre = (one.mean() + other.mean()) / 2
+    halved = [one.mean() + (one - one.mean()) / 2, other.mean() + (other - other.mean()) / 2]
+    assert max(epsilon_at_least(*halved, t, delta) for t in (centre, one.mean())) > config.epsilon
+
+
+def make_config(base: PrivacyConfig, **changes: float | str) -> PrivacyConfig:
+    from dataclasses import replace
+
+    return replace(base, **changes)
+
+
+@pytest.mark.parametrize("name", ["gaussian", "laplace"])
 @given(st.integers(0, 2**32), st.integers(1, 7), st.integers(1, 40))
-def test_other_records_do_not_influence_what_is_made_of_a_record(seed: int, others: int, width: int) -> None:
-    rng = np.random.default_rng(seed)
+def test_other_records_do_not_influence_what_is_made_of_a_record(name: str, seed: int, others: int, width: int) -> None:
+    mechanism, rng = make(ALL[name]), np.random.default_rng(seed)
     record = rng.normal(size=(1, width)).astype(np.float32) * 5
-    alone = clip_records(record, CLIP)[0]
+    alone = mechanism.clean(record, flat(record))[0]
     for position in range(others + 1):
         batch = rng.normal(size=(others + 1, width)).astype(np.float32) * 100
         batch[position] = record
-        assert np.array_equal(clip_records(batch, CLIP)[position], alone)
-        assert np.array_equal(clip_records(np.asfortranarray(batch), CLIP)[position], alone)
+        assert np.array_equal(mechanism.clean(batch, flat(batch))[position], alone)
+        assert np.array_equal(mechanism.clean(np.asfortranarray(batch), flat(batch))[position], alone)
 
 
-@given(st.floats(1e-3, 1e3), st.floats(0.05, 50), st.integers(0, 100))
-def test_every_output_is_a_multiple_of_a_power_of_two(clip: float, epsilon: float, seed: int) -> None:
-    mechanism = gaussian(seed, clip, epsilon)
-    released = mechanism.release(np.full((40, 5), clip, np.float32))
-    assert released.dtype == np.float32
-    assert math.frexp(mechanism.step)[0] == 0.5
-    steps = released.astype(np.float64) / mechanism.step
-    assert np.array_equal(steps, np.rint(steps))
-    assert np.abs(steps).max() <= 2**24
-    assert mechanism.step < mechanism.sigma / 2**15  # far too fine to matter for learning
+@pytest.mark.parametrize("name", NOISED)
+@given(st.floats(1e-3, 1e3), st.floats(0.05, 50), st.integers(0, 5))
+def test_what_is_released_is_whole_numbers_of_a_power_of_two(name: str, clip: float, epsilon: float, seed: int) -> None:
+    mechanism = (
+        make(NOISED[name], seed, clip=clip, epsilon=round(epsilon), batch_size=16)
+        if epsilon > 1
+        else make(NOISED[name], seed, clip=clip, epsilon=1.0, batch_size=16)
+    )
+    features = np.full((40, 5), clip, np.float32)
+    features[::2] *= -1
+    found = mechanism.release(features, flat(features))
+    assert found.values.dtype == np.int32
+    assert math.frexp(found.step)[0] == 0.5
+    assert np.abs(found.values).max() < 2**24
+    assert np.array_equal(found.features.astype(np.float64), found.values * found.step)
 
 
-def test_rounding_moves_no_value_by_more_than_half_a_step() -> None:
-    mechanism, features = gaussian(4), long_features()
-    exact = clip_records(features, CLIP) + mechanism.sigma * InsecureSeededRandom(4).normal(features.shape)
-    assert np.abs(mechanism.release(features) - exact).max() <= mechanism.step / 2
+@pytest.mark.parametrize("name", NOISED)
+def test_the_same_seed_releases_the_same_and_the_next_release_has_fresh_noise(name: str) -> None:
+    features = long_features(64)
+    one, two, three = make(ALL[name], 5), make(ALL[name], 5), make(ALL[name], 6)
+    first = one.release(features, flat(features)).values
+    assert np.array_equal(first, two.release(features, flat(features)).values)
+    assert np.mean(first == one.release(features, flat(features)).values) < 0.02
+    assert np.mean(first == three.release(features, flat(features)).values) < 0.02
 
 
-def test_the_same_seed_releases_the_same_and_the_next_release_has_fresh_noise() -> None:
-    features = np.ones((10, 4), np.float32)
-    one, two = gaussian(5), gaussian(5)
-    first = one.release(features)
-    assert np.array_equal(first, two.release(features))
-    assert not np.isin(first, one.release(features)).any()
-    assert not np.isin(first, gaussian(6).release(features)).any()
+@pytest.mark.parametrize("name", ALL)
+def test_the_stated_deviation_is_the_noises(name: str) -> None:
+    features = long_features(6400)
+    mechanism = make(ALL[name])
+    noise = mechanism.release(features, flat(features)).features - mechanism.clean(features, flat(features))
+    assert noise.std() == pytest.approx(mechanism.deviation(flat(features)), rel=0.02)
 
 
-def test_sigma_is_calibrated_to_twice_the_clip() -> None:
-    assert gaussian(clip=0.25).sigma == pytest.approx(0.5 * gaussian_scale(EPSILON, DELTA), rel=1e-8)
-    assert gaussian(clip=0.25).sigma > 0.5 * gaussian_scale(EPSILON, DELTA)  # float64's rounding is paid for
-
-
-@pytest.mark.parametrize("mechanism", [gaussian(), NoMechanism()], ids=["gaussian", "none"])
-def test_features_that_are_not_numbers_are_refused(mechanism: GaussianMechanism | NoMechanism) -> None:
+@pytest.mark.parametrize("name", ALL)
+def test_features_that_are_not_numbers_are_refused(name: str) -> None:
+    mechanism = make(ALL[name])
     for value in (np.nan, np.inf, -np.inf):
         features = np.zeros((3, 2), np.float32)
         features[1, 1] = value
         with pytest.raises(PrivacyError, match="1 of 3 records"):
-            mechanism.release(features)
+            mechanism.release(features, flat(features))
     with pytest.raises(PrivacyError, match="shape"):
-        mechanism.release(np.zeros(3, np.float32))
+        mechanism.release(np.zeros(3, np.float32), FeatureSpace((3,)))
+    with pytest.raises(PrivacyError, match="not records of 3 features"):
+        mechanism.release(np.zeros((3, 2), np.float32), FeatureSpace((3,)))
 
 
 @pytest.mark.parametrize(
-    "features", [np.zeros((0, 4), np.float32), np.zeros((5, 4), np.float32), np.ones((1, 1), np.float32)]
+    "features",
+    [
+        np.zeros((0, 4), np.float32),
+        np.zeros((5, 4), np.float32),
+        np.ones((1, 1), np.float32),
+        np.full((65, 2), 3e38, np.float32),
+        np.full((3, 2), 1e-45, np.float32),
+    ],
 )
-def test_small_and_constant_sets(features: np.ndarray) -> None:
-    released = gaussian().release(features)
-    assert released.shape == features.shape
-    assert np.isfinite(released).all()
+@pytest.mark.parametrize("name", ALL)
+def test_small_constant_and_extreme_sets(name: str, features: np.ndarray) -> None:
+    mechanism = make(ALL[name])
+    found = mechanism.release(features, flat(features)).features
+    assert found.shape == features.shape
+    assert np.isfinite(found).all()
+    assert mechanism.clean(features, flat(features)).shape == features.shape
 
 
 def test_without_a_mechanism_features_pass_in_the_clear_and_say_so() -> None:
     features = np.ones((3, 2), np.float32)
-    released = NoMechanism().release(features)
-    assert np.array_equal(released, features)
-    assert not np.shares_memory(released, features)
-    assert NoMechanism().cost == PrivacyCost("none", "record", math.inf, 0.0)
+    mechanism = make(NONE)
+    found = mechanism.release(features, flat(features)).features
+    assert np.array_equal(found, features)
+    assert not np.shares_memory(found, features)
+    assert mechanism.cost(3, flat(features)) == PrivacyCost("none", "record", math.inf, 0.0)
+    assert mechanism.randomness == "none"
 
 
-def test_configuration_gives_the_mechanism() -> None:
-    source = InsecureSeededRandom(1)
-    config = PrivacyConfig("record", "gaussian", 4.0, 1e-5, 8.0, 0.5, "seeded-insecure")
-    mechanism = mechanism_of(config, source)
-    assert mechanism.cost == PrivacyCost("gaussian", "record", 4.0, 1e-5)
-    assert mechanism.parameters["clip"] == 0.5
-    assert mechanism.parameters["randomness"] == "seeded-insecure"
-    assert mechanism_of(PrivacyConfig("none", "none", 0.0, 0.0, 0.0, 1.0, "system"), source).name == "none"
+@pytest.mark.parametrize("normalisation", ["record", "batch", "map"])
+def test_normalisation_comes_before_the_rest(normalisation: str) -> None:
+    features = long_features(128)
+    found = make(NONE, normalisation=normalisation).release(features, flat(features)).features
+    batches = [normalise(normalisation, rows, flat(features)) for rows in np.split(features.astype(np.float64), 2)]
+    assert np.allclose(found, np.concatenate(batches), atol=1e-6)
+    if normalisation == "record":
+        clean = make(GAUSSIAN, normalisation="record").clean(features, flat(features))
+        assert np.allclose(clean, clip_rows(np.concatenate(batches), 1.0, 2), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("change", "key"),
-    [
-        ({"name": "paper"}, "privacy.name"),
-        ({"mechanism": "none"}, "privacy.mechanism"),
-        ({"randomness": "numpy"}, "privacy.randomness"),
-        ({"epsilon": 0.0}, "privacy.epsilon"),
-        ({"epsilon": math.inf}, "privacy.epsilon"),
-        ({"clip": -1.0}, "privacy.clip"),
-        ({"delta": 1.0}, "privacy.delta"),
-        ({"delta": math.nan}, "privacy.delta"),
-        ({"budget": 3.9}, "privacy.budget"),
-    ],
-)
-def test_impossible_configurations_name_their_key(change: dict[str, object], key: str) -> None:
-    values = {"name": "record", "mechanism": "gaussian", "epsilon": 4.0, "delta": 1e-5, "budget": 4.0, "clip": 1.0}
-    values["randomness"] = "system"
-    with pytest.raises(ConfigError) as caught:
-        PrivacyConfig(**(values | change))  # type: ignore[arg-type]
-    assert caught.value.key == key
+def test_the_parameters_tell_mechanisms_apart() -> None:
+    changes: list[dict[str, Any]] = [{}, {"normalisation": "record"}, {"epsilon": 5.0}, {"clip": 2.0}]
+    changes += [{"delta": 1e-6}, {"calibration": "map"}, {"batch_size": 32}]
+    found = [make(base, **change).parameters for base in ALL.values() for change in changes]
+    different = [parameters for index, parameters in enumerate(found) if parameters not in found[:index]]
+    # gaussian: all but calibration and batch size matter; laplace: nor delta; paper: nor clip; none: normalisation only
+    assert len(different) == 5 + 4 + 5 + 2
+    assert all(parameters["mechanism"] in ALL for parameters in found)
 
 
-def test_impossible_mechanisms_are_refused() -> None:
-    with pytest.raises(PrivacyError, match="positive finite norm"):
-        gaussian(clip=0.0)
-    with pytest.raises(PrivacyError, match="cannot cost"):
-        PrivacyCost("gaussian", "record", -1.0, 0.0)
+def test_costs_are_what_was_asked_for() -> None:
+    space = FeatureSpace((16,))
+    cost = make().cost(9, space)
+    assert cost == PrivacyCost("gaussian", "record", 4.0, 1e-5, noise_multiplier=cost.noise_multiplier)
+    assert cost.noise_multiplier == pytest.approx(1.0812, abs=1e-4)
+    assert make(LAPLACE).cost(9, space) == PrivacyCost("laplace", "record", 4.0, 0.0)
+    labels = {"labels": "randomized_response", "epsilon_label": 1.0}
+    assert make(**labels).cost(9, space).epsilon == 3.0
+    assert make(LAPLACE, **labels).cost(9, space).epsilon == 3.0
+    assert make(PAPER, **labels).cost(64, space).epsilon == 4.0
+
+
+def test_relative_noise_is_the_noise_on_records_of_norm_one() -> None:
+    rows = np.random.default_rng(0).normal(size=(4000, 32))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    features = rows.astype(np.float32)
+    for config in (GAUSSIAN, LAPLACE, make_config(GAUSSIAN, clip=0.3), make_config(LAPLACE, clip=20.0)):
+        mechanism = make(config)
+        clean = mechanism.clean(features, flat(features))
+        length = np.mean(np.linalg.norm(clean, axis=1))
+        assert relative_noise(config, 32) == pytest.approx(mechanism.deviation(flat(features)) / length, rel=0.02)
+    assert relative_noise(NONE, 32) == relative_noise(PAPER, 32) == 0.0

@@ -13,9 +13,9 @@ With noised features everything up to the bottleneck runs on the phone, and imag
 runs on the phone is frozen.
 """
 
-from app.learning.models.build import SplitModel, build
+from app.learning.models.build import SplitModel, bottleneck_width, build
 from app.learning.models.discriminant import DiscriminantHead
 from app.learning.models.heads import Head, MlpHead, PrototypeHead
 from app.learning.models.phone import Phone
 
-__all__ = ["DiscriminantHead", "Head", "MlpHead", "Phone", "PrototypeHead", "SplitModel", "build"]
+__all__ = ["DiscriminantHead", "Head", "MlpHead", "Phone", "PrototypeHead", "SplitModel", "bottleneck_width", "build"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from app.learning.config import HEADS, MODELS, ModelConfig
@@ -61,7 +62,15 @@ class SplitModel:
     augment: Augment
 
 
-def build(model: ModelConfig, summary: DataSummary, *, noised: bool, noise: float = 0.0, seed: int = 0) -> SplitModel:
+def build(
+    model: ModelConfig,
+    summary: DataSummary,
+    *,
+    noised: bool,
+    noise: float = 0.0,
+    flips: NDArray[np.float64] | None = None,
+    seed: int = 0,
+) -> SplitModel:
     """Build the model with its first weights, which depend on the seed alone.
 
     Parameters
@@ -74,6 +83,8 @@ def build(model: ModelConfig, summary: DataSummary, *, noised: bool, noise: floa
         Whether features leave the phone with noise; decides what ``auto`` means.
     noise : float
         Standard deviation of that noise on features of norm 1. The head ``prototype`` weighs by it.
+    flips : ndarray of float64, shape (K, K), optional
+        How labels are randomised, see `app.privacy.labels.flip_matrix`; None for clear ones. The head corrects for it.
     seed : int
         Draws the first weights.
 
@@ -83,7 +94,7 @@ def build(model: ModelConfig, summary: DataSummary, *, noised: bool, noise: floa
         If a name is unknown, does not fit the data, or a size is not positive.
     """
     name = _model_name(model, summary, noised)
-    bottleneck = _BOTTLENECK[name] if model.bottleneck is None else model.bottleneck
+    bottleneck = bottleneck_width(model, summary, noised=noised)
     if bottleneck < 1:
         raise ConfigError("model.bottleneck", f"{bottleneck} features are none", allowed=">= 1")
     if any(width < 1 for width in model.hidden):
@@ -92,19 +103,23 @@ def build(model: ModelConfig, summary: DataSummary, *, noised: bool, noise: floa
     uniform_start(nn.ModuleDict(stages), generator := torch.Generator().manual_seed(seed))
     split = _resolve("model.split", model.split, tuple(stages), list(stages)[-1 if noised else -2])
     head = _resolve("model.head", model.head, HEADS[1:], _head(name, noised))
-    phone = Phone(prepare, stages, split)
-    with torch.no_grad():
-        cut = phone.forward(torch.zeros(1, *shape)).shape[1]
+    phone = Phone(prepare, stages, split, shape)
+    cut = math.prod(phone.shape)
     records = max(1, sum(summary.per_customer))
     if head == "prototype":
-        mec: Head = PrototypeHead(cut, len(summary.classes), records, noise)
+        mec: Head = PrototypeHead(cut, len(summary.classes), records, noise, flips)
     elif head == "discriminant":
-        mec = DiscriminantHead(cut, len(summary.classes), records, noise)
+        mec = DiscriminantHead(cut, len(summary.classes), records, noise, flips)
     else:
         trunk, size = _trunk(stages, split, shape)
-        mec = MlpHead(trunk, size, model.hidden, len(summary.classes))
+        mec = MlpHead(trunk, size, model.hidden, len(summary.classes), flips)
         uniform_start(mec.layers, generator)
     return SplitModel(name, split, head, tuple(stages), phone, mec, bottleneck, cut, nn.ModuleDict(stages), augment)
+
+
+def bottleneck_width(model: ModelConfig, summary: DataSummary, *, noised: bool) -> int:
+    """Return how many features the stage ``bottleneck`` of the model gives that `build` builds."""
+    return _BOTTLENECK[_model_name(model, summary, noised)] if model.bottleneck is None else model.bottleneck
 
 
 def _model_name(model: ModelConfig, summary: DataSummary, noised: bool) -> str:

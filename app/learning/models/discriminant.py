@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.learning.models.heads import LARGEST_UNIT, PULL, Head
+from app.learning.models.heads import LARGEST_UNIT, PULL, Head, backward_weights
 
 SPREAD = 3.0  # variance of a class's mean around its public one, in within-class variances over its public records
 RIDGE = 0.1  # of the mean within-class variance, added to each
@@ -49,6 +51,8 @@ class DiscriminantHead(Head):
         Records of all customers together, as the manufacturer expects.
     noise : float
         Standard deviation s of the noise on each feature; 0 for none.
+    flips : ndarray of float64, shape (K, K), optional
+        How labels were randomised; corrected for as in `PrototypeHead`.
     """
 
     basis: Tensor
@@ -56,8 +60,11 @@ class DiscriminantHead(Head):
     means: Tensor
     certainty: Tensor
     unit: Tensor
+    weights: Tensor | None
 
-    def __init__(self, features: int, classes: int, records: int, noise: float) -> None:
+    def __init__(
+        self, features: int, classes: int, records: int, noise: float, flips: NDArray[np.float64] | None = None
+    ) -> None:
         super().__init__()
         self.records, self.noise = records, noise
         self.evidence = nn.Parameter(torch.zeros(classes, features + 1))
@@ -66,6 +73,7 @@ class DiscriminantHead(Head):
         self.register_buffer("means", torch.zeros(classes, features))
         self.register_buffer("certainty", torch.ones(classes))  # 1 / kappa
         self.register_buffer("unit", torch.tensor(min(max(1.0, noise), LARGEST_UNIT)))
+        self.register_buffer("weights", backward_weights(flips))
 
     def start(self, features: Tensor, labels: Tensor, counts: Tensor) -> None:
         """Set the manufacturer's knowledge.
@@ -108,7 +116,7 @@ class DiscriminantHead(Head):
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return the linear loss with its pull."""
-        matched = self.evidence[labels]
+        matched = self.evidence[labels] if self.weights is None else self.weights[labels] @ self.evidence
         agreement = (features * matched[:, :-1]).sum(dim=1) + self.unit * matched[:, -1]
         return -agreement.mean() + PULL / 2 * self.evidence.square().sum()
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 SHARPNESS = 8.0  # concentration of the classes' directions; the bottleneck is trained with the same
@@ -40,10 +41,23 @@ class MlpHead(Head):
         Widths of the hidden layers.
     classes : int
         Number of classes.
+    flips : ndarray of float64, shape (K, K), optional
+        How labels were randomised. The loss is corrected forward: it compares reported labels with the probabilities
+        of reports, softmax(scores) M (Patrini et al. 2017).
     """
 
-    def __init__(self, trunk: nn.Module, trunk_size: int, hidden: tuple[int, ...], classes: int) -> None:
+    flips: Tensor | None
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        trunk_size: int,
+        hidden: tuple[int, ...],
+        classes: int,
+        flips: NDArray[np.float64] | None = None,
+    ) -> None:
         super().__init__()
+        self.register_buffer("flips", None if flips is None else torch.from_numpy(flips).float())
         self.trunk = trunk
         widths = (trunk_size, *hidden, classes)
         layers: list[nn.Module] = []
@@ -58,7 +72,10 @@ class MlpHead(Head):
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return the mean cross-entropy."""
-        return nn.functional.cross_entropy(self(features), labels)
+        if self.flips is None:
+            return nn.functional.cross_entropy(self(features), labels)
+        log_reports = torch.logsumexp(self(features).log_softmax(dim=1)[:, :, None] + self.flips.log(), dim=1)
+        return nn.functional.nll_loss(log_reports, labels)
 
 
 class PrototypeHead(Head):
@@ -95,17 +112,24 @@ class PrototypeHead(Head):
         Records of all customers together, as the manufacturer expects.
     noise : float
         Standard deviation of the noise on each feature; 0 for none.
+    flips : ndarray of float64, shape (K, K), optional
+        How labels were randomised. A record is then evidence for all classes, weighed by the row of M's inverse that
+        belongs to its reported label: in expectation that is its true label alone, so nothing is biased by the flips.
     """
 
     prior: Tensor
     unit: Tensor
+    weights: Tensor | None
 
-    def __init__(self, features: int, classes: int, records: int, noise: float) -> None:
+    def __init__(
+        self, features: int, classes: int, records: int, noise: float, flips: NDArray[np.float64] | None = None
+    ) -> None:
         super().__init__()
         self.records, self.noise = records, noise
         self.evidence = nn.Parameter(torch.zeros(classes, features + 1))
         self.register_buffer("prior", torch.zeros(classes, features + 1))
         self.register_buffer("unit", torch.tensor(min(max(1.0, noise), LARGEST_UNIT)))
+        self.register_buffer("weights", backward_weights(flips))
 
     def start(self, features: Tensor, labels: Tensor) -> None:
         """Set the manufacturer's evidence from public clean features; its counts say nothing, so all are one."""
@@ -128,9 +152,14 @@ class PrototypeHead(Head):
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return the linear loss with its pull."""
-        matched = self.evidence[labels]
+        matched = self.evidence[labels] if self.weights is None else self.weights[labels] @ self.evidence
         agreement = (features * matched[:, :-1]).sum(dim=1) + self.unit * matched[:, -1]
         return -agreement.mean() + PULL / 2 * (self.evidence - self.prior).square().sum()
+
+
+def backward_weights(flips: NDArray[np.float64] | None) -> Tensor | None:
+    """Return the inverse of how labels were randomised: its row r weighs a record reported as r for each class."""
+    return None if flips is None else torch.from_numpy(np.linalg.inv(flips)).float()
 
 
 def uniform_start(module: nn.Module, generator: torch.Generator) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from app.learning.data import Inputs
+from app.privacy.normalisation import FeatureSpace, constants
 
 Prepare = Callable[[Inputs], Tensor]
 
@@ -22,21 +24,47 @@ class Phone(nn.Module):
         The model's stages by name, in order; all of them, because the manufacturer trains them together.
     split : str
         The last stage that runs on the phone.
+    shape : tuple of int
+        Of one record's features before they are made flat: (channels, height, width), or (features,).
     """
 
-    def __init__(self, prepare: Prepare, stages: dict[str, nn.Module], split: str) -> None:
+    public_mean: Tensor
+    public_deviation: Tensor
+
+    def __init__(
+        self, prepare: Prepare, stages: dict[str, nn.Module], split: str, record_shape: tuple[int, ...]
+    ) -> None:
         super().__init__()
         self.prepare = prepare
         self.split = split
         names = list(stages)
         self.stages = nn.ModuleDict({name: stages[name] for name in names[: names.index(split) + 1]})
         self.requires_grad_(False)
+        with torch.no_grad():
+            self.shape = tuple(self._maps(torch.zeros(1, *record_shape)).shape[1:])
+        # Constants of `privacy.normalisation=public`, one for each channel; frozen, and so shipped, with the stages.
+        self.register_buffer("public_mean", torch.zeros(self.shape[0], dtype=torch.float64))
+        self.register_buffer("public_deviation", torch.ones(self.shape[0], dtype=torch.float64))
+
+    @property
+    def space(self) -> FeatureSpace:
+        """Shape and public constants of the features, for whoever releases them."""
+        return FeatureSpace(self.shape, self.public_mean.numpy(), self.public_deviation.numpy())
+
+    def fit_constants(self, features: NDArray[np.float32]) -> None:
+        """Set the public constants from the features (n, d) of the manufacturer's public records."""
+        mean, deviation = constants(features.astype(np.float64), self.space)
+        self.public_mean.copy_(torch.from_numpy(mean))
+        self.public_deviation.copy_(torch.from_numpy(deviation))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features (n, d) of prepared records."""
+        return self._maps(x).flatten(1)
+
+    def _maps(self, x: Tensor) -> Tensor:
         for stage in self.stages.values():
             x = stage(x)
-        return x.flatten(1)
+        return x
 
 
 class Scale(nn.Module):

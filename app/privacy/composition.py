@@ -1,0 +1,152 @@
+"""What several releases cost a record together.
+
+Basic composition adds up epsilons and deltas. Where that is too much, privacy-loss distributions (Google's
+dp-accounting) tell how unlikely it is that all of them reveal their most at once: for a delta, a smaller epsilon.
+Both hold for releases that are chosen after earlier ones were seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from app.privacy.calibration import gaussian_delta
+from app.privacy.cost import RECORD, PrivacyCost
+
+if TYPE_CHECKING:
+    from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
+
+Guarantee = tuple[Decimal, Decimal]
+"""(epsilon, delta), in the decimal numbers that people wrote."""
+
+_COARSEST = 1e-4
+_NEGLIGIBLE = 1e-18
+_FINEST_SHARE = 1e-5
+_LARGEST_EPSILON = 100.0  # beyond it nothing is gained: every number is meaningless as a guarantee
+
+
+def added_up(costs: Iterable[PrivacyCost], of_a_record: bool = True) -> Guarantee:
+    """Return the sums, exactly: three times 0.1 is 0.3 here.
+
+    Parameters
+    ----------
+    costs : iterable of PrivacyCost
+        With all their steps.
+    of_a_record : bool, default True
+        Whether to add up what they cost a record; else what they cost their own unit.
+    """
+    epsilon = delta = Decimal(0)
+    for cost in costs:
+        epsilon += Decimal(str(cost.for_a_record if of_a_record else cost.epsilon))
+        delta += Decimal(str(cost.delta))
+    return epsilon, delta
+
+
+def composed(costs: Sequence[PrivacyCost], budget: Guarantee) -> Guarantee:
+    """Return a guarantee for a record against all of ``costs`` together.
+
+    The sums, if they are within the budget. Otherwise the epsilon that privacy-loss distributions give at the budget's
+    delta, if that is smaller.
+    """
+    simple = added_up(costs)
+    if (simple[0] <= budget[0] and simple[1] <= budget[1]) or not _can_gain(costs, budget[1]):
+        return simple
+    epsilon = _tightly(costs, float(budget[1]))
+    # Rounded up; it has far fewer digits that mean anything.
+    tight = Decimal(math.ceil(epsilon * 1e6)) / 10**6 if math.isfinite(epsilon) else Decimal("Infinity")
+    return (tight, budget[1]) if tight < simple[0] or simple[1] > budget[1] else simple
+
+
+def dp_sgd_cost(noise_multiplier: float, sampling_rate: float, steps: int, delta: float) -> PrivacyCost:
+    """Return what ``steps`` steps of DP-SGD cost, at ``delta``.
+
+    Parameters
+    ----------
+    noise_multiplier : float
+        Standard deviation of the noise on the sum of gradients, over the norm each is clipped to (as in Opacus).
+    sampling_rate : float
+        Probability with which a record is in a step: Poisson sampling.
+    steps : int
+        How many.
+    delta : float
+        For which an epsilon is given, between 0 and 1.
+    """
+    steps_alone = PrivacyCost("dp_sgd", RECORD, 0.0, delta, None, noise_multiplier, sampling_rate, steps)
+    epsilon = _tightly([steps_alone], delta)
+    return PrivacyCost("dp_sgd", RECORD, epsilon, delta, None, noise_multiplier, sampling_rate, steps)
+
+
+def _can_gain(costs: Sequence[PrivacyCost], delta: Decimal) -> bool:
+    several = len(costs) > 1 or any(cost.steps > 1 for cost in costs)
+    return several and 0 < delta < 1 and all(cost.for_a_record <= _LARGEST_EPSILON for cost in costs)
+
+
+def _tightly(costs: Sequence[PrivacyCost], delta: float) -> float:
+    """Return epsilon at ``delta`` by privacy-loss distributions, rounded against us at every step of them."""
+    counts: Counter[PrivacyCost] = Counter()
+    for cost in costs:
+        counts[_step(cost)] += cost.steps
+    largest = max((cost.for_a_record for cost in counts if math.isfinite(cost.for_a_record)), default=0.0)
+    interval = max(_COARSEST, _FINEST_SHARE * largest * sum(counts.values()))
+    total: PrivacyLossDistribution | None = None
+    for cost, count in counts.items():
+        distribution = _distribution(cost, interval).self_compose(count)
+        total = distribution if total is None else total.compose(distribution)
+    return 0.0 if total is None else float(total.get_epsilon_for_delta(delta))
+
+
+def _step(cost: PrivacyCost) -> PrivacyCost:
+    """Return the cost of one step: those of the same kind are composed together."""
+    epsilon, delta = (0.0, 0.0) if cost.noise_multiplier else (cost.for_a_record, cost.delta)
+    return PrivacyCost(cost.mechanism, RECORD, epsilon, delta, None, cost.noise_multiplier, cost.sampling_rate)
+
+
+def _distribution(cost: PrivacyCost, interval: float) -> PrivacyLossDistribution:
+    from dp_accounting.pld import privacy_loss_distribution as pld
+    from dp_accounting.pld.common import DifferentialPrivacyParameters
+
+    if cost.noise_multiplier is None:
+        # Laplace noise in many dimensions, and randomised response: nothing that is (epsilon, 0)-private reveals more
+        # than a coin with the very probabilities that epsilon allows (Kairouz, Oh, Viswanath 2015).
+        parameters = DifferentialPrivacyParameters(cost.epsilon, cost.delta)
+        return pld.from_privacy_parameters(parameters, value_discretization_interval=interval)
+    if cost.mechanism == "dp_sgd":
+        return _subsampled(cost.noise_multiplier, cost.sampling_rate, interval)
+    return pld.from_gaussian_mechanism(cost.noise_multiplier, value_discretization_interval=interval)
+
+
+def _subsampled(noise_multiplier: float, rate: float, interval: float) -> PrivacyLossDistribution:
+    """Return the distribution of one Poisson-sampled Gaussian step when a record is *replaced* by another.
+
+    (Opacus' own accountant, like dp-accounting's, speaks of adding or removing a record.) With A the step's law without
+    the record, B and B' with the one and the other, the laws to tell apart are P = (1 - r) A + r B and
+    P' = (1 - r) A + r B'. Balle, Barthe, Gaboardi 2018, theorem 2: for e' = log(1 + r (exp(e) - 1)), b = exp(e' - e),
+
+        delta_(P, P')(e') = r delta_(B, (1 - b) A + b B')(e)  <=  r ((1 - b) delta_(B, A)(e) + b delta_(B, B')(e)),
+
+    the last because the divergence is convex. B and A are Gaussians at most the clipping norm apart, B and B' at most
+    twice that. The same holds with P and P' exchanged, which settles the negative e'. (What else is in the batch is the
+    same on both sides; mixing over it only helps.)
+    """
+    import numpy as np
+    from dp_accounting.pld import pld_pmf
+    from dp_accounting.pld import privacy_loss_distribution as pld
+
+    def delta(epsilon: float) -> float:
+        inner = epsilon + math.log1p(-(1 - rate) * math.exp(-epsilon)) - math.log(rate)
+        b = math.exp(epsilon - inner)
+        apart, opposite = gaussian_delta(noise_multiplier, inner), gaussian_delta(noise_multiplier / 2, inner)
+        return rate * ((1 - b) * apart + b * opposite)
+
+    deltas = [delta(0.0)]
+    while deltas[-1] > _NEGLIGIBLE and len(deltas) * interval < _LARGEST_EPSILON:
+        deltas.append(delta(len(deltas) * interval))
+    reach = len(deltas) - 1
+    losses = interval * np.arange(1, reach + 1)
+    negative = -np.expm1(-losses) + np.exp(-losses) * deltas[1:]
+    deltas = np.minimum.accumulate([*negative[::-1], *deltas]).tolist()
+    distribution = pld_pmf.create_pmf_pessimistic_connect_dots_fixed_gap(interval, -reach, reach, deltas)
+    return pld.PrivacyLossDistribution(distribution)
