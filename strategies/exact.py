@@ -4,8 +4,8 @@ Miners vote on what follows from these numbers, so they must be the same on ever
 limbs of 16 bits: an int16 update has one, an int32 update two. A product of two limbs is at most ``2**30`` in
 magnitude, so a float64 matrix product over at most ``2**22`` columns only ever meets integers up to ``2**52``, which
 float64 holds exactly: whatever BLAS does, in whatever order and on however many threads, the block's product is the
-true one. Blocks are added in int64; where one limb is not enough, the limbs' products are put together in Python's
-integers.
+true one. Blocks (`strategies.blocks`) are added in int64; where one limb is not enough, the limbs' products are put
+together in Python's integers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.protocol.errors import ProtocolError
+from strategies.blocks import over_blocks
 
 Update = npt.NDArray[np.signedinteger[Any]]
 """An integer vector of shape ``(d,)``: the update of one customer, on the task's grid."""
@@ -30,7 +31,7 @@ _MAX_DIMENSION = 2**31 - 1  # a squared distance of int16 vectors is at most d *
 _LIMB_BITS = 16
 _HALF = 2**15  # the largest magnitude of a limb
 _EXACT_COLUMNS = 2**22  # 2**22 * 2**30 = 2**52 < 2**53
-_BLOCK_BYTES = 2**24  # of the float64 blocks together: bounds the extra memory
+_BLOCK_BYTES = 2**23  # of the float64 blocks of a thread: bounds the extra memory
 
 
 def check_updates(updates: Sequence[Update]) -> tuple[int, int]:
@@ -94,19 +95,24 @@ def gram_of_blocks(columns_of: Callable[[int, int], Iterable[Update]], count: in
         raise ProtocolError(f"entries up to {peak} are beyond {MAX_ENTRY}")
     limbs = _limbs(peak)
     width = max(1, min(_EXACT_COLUMNS, _BLOCK_BYTES // (8 * count * limbs), dimension))
-    blocks = np.empty((limbs, count, width))
-    # The product of limbs a and b stands for 2**(16 (a + b)) times itself: those of one a + b share a matrix.
-    products: Exact = np.zeros((2 * limbs - 1, count, count), dtype=np.int64)
-    for start in range(0, dimension, width):
-        stop = min(start + width, dimension)
-        columns = blocks[:, :, : stop - start]
-        for row, entries in enumerate(columns_of(start, stop)):
-            _split(entries, columns[:, row])
-        for a in range(limbs):
-            products[2 * a] += (columns[a] @ columns[a].T).astype(np.int64)
-            for b in range(a):
-                mixed = (columns[a] @ columns[b].T).astype(np.int64)
-                products[a + b] += mixed + mixed.T
+
+    def add_up(starts: range) -> npt.NDArray[np.int64]:
+        blocks = np.empty((limbs, count, width))
+        # The product of limbs a and b stands for 2**(16 (a + b)) times itself: those of one a + b share a matrix.
+        part = np.zeros((2 * limbs - 1, count, count), dtype=np.int64)
+        for start in starts:
+            stop = min(start + width, dimension)
+            columns = blocks[:, :, : stop - start]
+            for row, entries in enumerate(columns_of(start, stop)):
+                _split(entries, columns[:, row])
+            for a in range(limbs):
+                part[2 * a] += (columns[a] @ columns[a].T).astype(np.int64)
+                for b in range(a):
+                    mixed = (columns[a] @ columns[b].T).astype(np.int64)
+                    part[a + b] += mixed + mixed.T
+        return part
+
+    products: Exact = sum(over_blocks(add_up, dimension, width), np.zeros((2 * limbs - 1, count, count), np.int64))
     if limbs == 1:
         return np.asarray(products[0])
     total = np.zeros((count, count), dtype=object)

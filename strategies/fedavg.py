@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from app.protocol.errors import ProtocolError
 from app.protocol.fixed_point import divide_rounded
+from strategies.blocks import over_blocks
 from strategies.exact import Update, check_updates
 
 _BLOCK = 2**15  # columns summed at a time, so that the running sum stays in the cache
@@ -56,11 +57,16 @@ def weighted_mean(updates: Sequence[Update], weights: Sequence[int]) -> npt.NDAr
     if total == 0:
         return np.zeros(dimension, dtype=np.int64)
     mean = np.empty(dimension, dtype=np.int64)
-    for start in range(0, dimension, _BLOCK):
-        part = np.zeros(min(_BLOCK, dimension - start), dtype=np.int64)
-        for scale, update in zip(weights, updates, strict=True):
-            part += np.multiply(update[start : start + _BLOCK], scale, dtype=np.int64)
-        mean[start : start + _BLOCK] = divide_rounded(part, total)
+    weighed = [(scale, update) for scale, update in zip(weights, updates, strict=True) if scale]
+
+    def fill(starts: range) -> None:
+        for start in starts:
+            part = np.zeros(min(_BLOCK, dimension - start), dtype=np.int64)
+            for scale, update in weighed:
+                part += np.multiply(update[start : start + _BLOCK], scale, dtype=np.int64)
+            mean[start : start + _BLOCK] = divide_rounded(part, total)
+
+    over_blocks(fill, dimension, _BLOCK)
     return mean
 
 

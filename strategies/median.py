@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from app.protocol.errors import RoundError
 from app.protocol.fixed_point import divide_rounded
+from strategies.blocks import over_blocks
 from strategies.exact import Update, check_updates
 
-_BLOCK_BYTES = 2**22  # of one block of columns in the updates' own type
+_BLOCK_BYTES = 2**20  # of one block of columns in the updates' own type
 
 
 def median(updates: Sequence[Update], f: int) -> npt.NDArray[np.int64]:
@@ -49,9 +50,13 @@ def median(updates: Sequence[Update], f: int) -> npt.NDArray[np.int64]:
     lower, upper = (count - 1) // 2, count // 2
     result = np.empty(dimension, dtype=np.int64)
     width = max(1, _BLOCK_BYTES // (updates[0].dtype.itemsize * count))
-    for start in range(0, dimension, width):
-        columns = np.stack([update[start : start + width] for update in updates], axis=1)
-        columns.partition((lower, upper), axis=1)
-        middle = columns[:, lower].astype(np.int64) + columns[:, upper]
-        result[start : start + width] = divide_rounded(middle, 2)
+
+    def fill(starts: range) -> None:
+        for start in starts:
+            columns = np.stack([update[start : start + width] for update in updates], axis=1)
+            columns.partition((lower, upper), axis=1)
+            middle = columns[:, lower].astype(np.int64) + columns[:, upper]
+            result[start : start + width] = divide_rounded(middle, 2)
+
+    over_blocks(fill, dimension, width)
     return result

@@ -17,10 +17,11 @@ import numpy.typing as npt
 
 from app.protocol.errors import RoundError
 from app.protocol.fixed_point import divide_rounded
+from strategies.blocks import over_blocks
 from strategies.exact import Update, check_updates
 from strategies.fedavg import checked_total
 
-_BLOCK_BYTES = 2**22  # of one int64 block of columns; some five are alive at a time
+_BLOCK_BYTES = 2**20  # of one int64 block of columns; some five are alive at a time in each thread
 _RANK_BITS = 16
 _MOST = 2**_RANK_BITS
 
@@ -60,13 +61,17 @@ def trimmed_mean(updates: Sequence[Update], weights: Sequence[int], f: int) -> n
     ranked = np.array([weights[i] for i in by_weight], dtype=np.int64)
     mean = np.empty(dimension, dtype=np.int64)
     width = max(1, _BLOCK_BYTES // (8 * count))
-    for start in range(0, dimension, width):
-        # Entry and rank of its weight in one integer: one sort orders both.
-        keys = np.stack([updates[i][start : start + width] for i in by_weight], axis=1).astype(np.int64)
-        keys = (keys << _RANK_BITS) + np.arange(count)
-        keys.sort(axis=1)
-        kept = keys[:, f : count - f]
-        scale = ranked[kept & (_MOST - 1)]
-        total = ((kept >> _RANK_BITS) * scale).sum(axis=1)
-        mean[start : start + width] = divide_rounded(total, scale.sum(axis=1))
+
+    def fill(starts: range) -> None:
+        for start in starts:
+            # Entry and rank of its weight in one integer: one sort orders both.
+            keys = np.stack([updates[i][start : start + width] for i in by_weight], axis=1).astype(np.int64)
+            keys = (keys << _RANK_BITS) + np.arange(count)
+            keys.sort(axis=1)
+            kept = keys[:, f : count - f]
+            scale = ranked[kept & (_MOST - 1)]
+            total = ((kept >> _RANK_BITS) * scale).sum(axis=1)
+            mean[start : start + width] = divide_rounded(total, scale.sum(axis=1))
+
+    over_blocks(fill, dimension, width)
     return mean

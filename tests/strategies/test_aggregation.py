@@ -124,7 +124,7 @@ def test_every_rule_has_a_definition_here() -> None:
 
 
 @pytest.mark.parametrize("name", AGGREGATORS)
-@given(case=rounds(), block_bytes=st.sampled_from([8, 2**22]))
+@given(case=rounds(), block_bytes=st.sampled_from([8, 2**20]))
 @settings(max_examples=60, deadline=None)
 def test_against_the_definition(
     name: str, case: tuple[list[np.ndarray], list[bytes], list[int], int], block_bytes: int
