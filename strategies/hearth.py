@@ -88,6 +88,7 @@ class Hearth(Strategy):
         self._manufacturer, self._home, self._data_path, self._clock = manufacturer, home, data_path, stopwatch
         self._domain = Domain(ledger.chain_id, ledger.address)
         self._customers = ledger.customers()
+        self._known = frozenset(self._customers)
         self._policy_bytes = policy.to_bytes()
         self._task = sha256(self._policy_bytes)
         self._frozen = store.get(policy.frozen, policy.frozen.size)
@@ -101,7 +102,13 @@ class Hearth(Strategy):
         policy = self._policy
         log(INFO, "\t├──> Task %s on chain %s", self._ledger.address, self._ledger.chain_id)
         log(INFO, "\t├──> Customers: %s, hostile at most f = %s", len(self._customers), policy.f)
-        log(INFO, "\t├──> Evaluation: %s", policy.evaluation)
+        log(
+            INFO,
+            "\t├──> Aggregation: %s of %s updates, evaluation: %s",
+            policy.aggregator,
+            policy.precision,
+            policy.evaluation,
+        )
         log(INFO, "\t└──> Reputation: %s at first, %s at most", policy.gamma_initial, policy.gamma_max)
 
     def configure_train(
@@ -224,7 +231,7 @@ class Hearth(Strategy):
     def _checked(self, reply: Reply, round_number: int) -> Reply:
         """Return the reply if its receipt is for this round and the named customer signed it."""
         receipt = reply.receipt.receipt
-        if receipt.customer not in self._customers:
+        if receipt.customer not in self._known:
             raise ProtocolError(f"{receipt.customer} is not a customer of this task")
         if reply.receipt.signer(self._domain) != receipt.customer:
             raise ProtocolError("the receipt is not signed by the customer it names")
