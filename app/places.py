@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from eth_account.signers.local import LocalAccount
 
 from app.ledger.chain import Chain, open_chain, rpc_chain
+from app.ledger.config import ChainConfig
 from app.protocol.errors import ConfigError
 from app.run_directory import RunDirectory
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def is_url(place: str) -> bool:
-    """Return whether a place is the address of a node."""
-    return place.startswith(("http://", "https://"))
+    """Return whether a place is the address of a node, or names the environment variable that holds it."""
+    return place.startswith(("http://", "https://", "env:"))
 
 
 def chain_file(place: str) -> Path:
@@ -50,11 +51,12 @@ def open_place(place: str, *, readonly: bool = True, journal: Path | None = None
         If it cannot be reached or opened.
     """
     if is_url(place):
-        return rpc_chain(place, journal=journal)
+        node = ChainConfig("rpc", place, None, None)
+        return rpc_chain(node.address, where=place, journal=journal)
     folder = RunDirectory(Path(place).expanduser().absolute())
     if folder.path.is_dir() and not folder.chain_path.exists():
-        url, chain_id = _remote(folder)
-        return rpc_chain(url, chain_id, journal=journal or folder.journal_path)
+        used, chain_id = _remote(folder)
+        return rpc_chain(used.address, chain_id, where=used.url, journal=journal or folder.journal_path)
     path = chain_file(place)
     return open_chain(path, readonly=readonly, journal=journal)
 
@@ -100,13 +102,13 @@ def simulated_account(place: str, party: str) -> LocalAccount:
     return found[int(index)]
 
 
-def _remote(folder: RunDirectory) -> tuple[str, int | None]:
-    """Return URL and chain id of the node that a run used."""
+def _remote(folder: RunDirectory) -> tuple[ChainConfig, int | None]:
+    """Return where the node is that a run used, and the chain id that it had."""
     chain = _config(folder).chain
     if chain.url is None:
         raise ConfigError("run directory", f"{folder.path} has no chain yet", "a run that has begun")
     found = _read_json(folder.result_path).get("chain_id", chain.chain_id)
-    return chain.url, found if isinstance(found, int) else None
+    return chain, found if isinstance(found, int) else None
 
 
 def _config(folder: RunDirectory) -> Config:

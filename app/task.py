@@ -236,7 +236,8 @@ def _open_chain(config: Config, directory: RunDirectory, parties: Parties) -> Ch
         funded = {str(sender): _FUNDS + terms.deposit_wei + terms.reward_wei for sender in senders}
         return embedded_chain(directory.chain_path, config.chain.chain_id or CHAIN_ID, funded=funded, journal=journal)
     waiting = Waiting(confirmations=config.chain.depth)
-    chain = rpc_chain(str(config.chain.url), config.chain.chain_id, journal=journal, waiting=waiting)
+    where = config.chain.url
+    chain = rpc_chain(config.chain.address, config.chain.chain_id, where=where, journal=journal, waiting=waiting)
     require_evm(chain)
     needed = needs(
         chain,

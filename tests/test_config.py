@@ -202,6 +202,8 @@ MISTAKES = [
     (["chain=rpc", "chain.url=https://node.example"], "chain.url", "any other with wallet=keystore"),
     (["chain.confirmations=2"], "chain.confirmations", "another chain"),
     (["chain=rpc", "chain.url=http://localhost:1", "chain.confirmations=-1"], "chain.confirmations", "0..1000"),
+    (["chain=rpc", "chain.url=env:HEARTH_NO_SUCH_VARIABLE"], "chain.url", "one that starts with http://"),
+    (["chain.url=env:HOME"], "chain.url", "another chain"),
     (["wallet.folder=/tmp"], "wallet.folder", "wallet=keystore"),
     (["wallet=keystore", "engine=ray"], "wallet", "engine=local"),
     (["chain.chain_id=0"], "chain.chain_id", "1.."),

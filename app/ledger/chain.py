@@ -278,7 +278,12 @@ def open_chain(path: Path, *, readonly: bool = False, journal: Path | None = Non
 
 
 def rpc_chain(
-    url: str, chain_id: int | None = None, *, journal: Path | None = None, waiting: Waiting | None = None
+    url: str,
+    chain_id: int | None = None,
+    *,
+    where: str | None = None,
+    journal: Path | None = None,
+    waiting: Waiting | None = None,
 ) -> Chain:
     """Connect to any node that speaks Ethereum's JSON-RPC.
 
@@ -288,6 +293,8 @@ def rpc_chain(
         ``http://`` or ``https://`` address of the node.
     chain_id : int, optional
         The chain that is expected there.
+    where : str, optional
+        What messages call it, where the address holds a secret.
     journal : Path, optional
         Folder for the journals: what was sent once is then not sent again, see `Chain.send`.
     waiting : Waiting, optional
@@ -299,11 +306,11 @@ def rpc_chain(
         If the node cannot be reached or is on another chain.
     """
     if not url.startswith(("http://", "https://")):
-        raise LedgerError(f"{url}: not the URL of a node (allowed: http://..., https://...)")
+        raise LedgerError(f"{where or url}: not the URL of a node (allowed: http://..., https://...)")
     w3 = Web3(HTTPProvider(url, {"timeout": REQUEST_TIMEOUT}))
-    chain = Chain(w3, url, journal=journal, waiting=waiting)
+    chain = Chain(w3, where or url, journal=journal, waiting=waiting)
     if chain_id is not None:
-        _check_chain_id(url, chain.chain_id, chain_id)
+        _check_chain_id(chain.where, chain.chain_id, chain_id)
     return chain
 
 

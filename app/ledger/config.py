@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from decimal import Decimal
 from urllib.parse import urlsplit
@@ -74,7 +75,7 @@ class ChainConfig:
     name : str
         ``embedded`` or ``rpc``.
     url : str or None
-        The node's JSON-RPC address; for ``rpc`` alone.
+        For ``rpc`` alone: the node's JSON-RPC address, or ``env:NAME`` where that environment variable holds it.
     chain_id : int or None
         The chain's identity, bound into every signature. With ``rpc`` it is the one that is expected there; None takes
         what the node says.
@@ -88,9 +89,27 @@ class ChainConfig:
     confirmations: int | None
 
     @property
+    def address(self) -> str:
+        """The node's address itself, which may hold a secret: it goes into no file and no message.
+
+        Raises
+        ------
+        ConfigError
+            If the environment variable does not hold one.
+        """
+        kind, _, name = (self.url or "").partition(":")
+        if kind != "env":
+            return self.url or ""
+        address = os.environ.get(name, "")
+        if not address.startswith(("http://", "https://")) or not urlsplit(address).hostname:
+            problem = f"the environment variable {name} holds no address"
+            raise ConfigError("chain.url", problem, "one that starts with http:// or https://")
+        return address
+
+    @property
     def is_here(self) -> bool:
         """Whether the chain is on this machine."""
-        return self.name == "embedded" or urlsplit(self.url or "").hostname in THIS_MACHINE
+        return self.name == "embedded" or urlsplit(self.address).hostname in THIS_MACHINE
 
     @property
     def depth(self) -> int:
@@ -103,7 +122,8 @@ class ChainConfig:
         if self.name == "embedded" and self.chain_id is None:
             raise ConfigError("chain.chain_id", "the embedded chain needs one", f"1..{2**53 - 1}")
         no_password("chain.url", self.url)
-        check_url("chain.url", self.url, ("http", "https"), wanted=self.name == "rpc")
+        if self.name != "rpc" or not (self.url or "").startswith("env:"):
+            check_url("chain.url", self.url, ("http", "https"), wanted=self.name == "rpc")
         in_range("chain.confirmations", self.confirmations, 0, 1000)
         if self.name == "embedded" and self.confirmations is not None:
             raise ConfigError("chain.confirmations", "is not used by chain=embedded", "null, or another chain")
