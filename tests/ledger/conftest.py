@@ -36,12 +36,13 @@ def served_chain(tmp_path: Path) -> Iterator[Chain]:
     node.close()
 
 
-@pytest.fixture(params=["embedded", "served", "anvil"])
+@pytest.fixture(params=["embedded", "served", "anvil", "hardhat"])
 def any_chain(request: pytest.FixtureRequest) -> Chain:
-    """The embedded chain, in process and served, and an independent node where there is one."""
-    if request.param != "anvil":
-        return request.getfixturevalue({"embedded": "chain", "served": "served_chain"}[request.param])
-    chain = rpc_chain(request.getfixturevalue("anvil_url"), 2020)
+    """The embedded chain, in process and served, and independent nodes where there are some."""
+    kind = request.param
+    if kind in ("embedded", "served"):
+        return request.getfixturevalue({"embedded": "chain", "served": "served_chain"}[kind])
+    chain = rpc_chain(request.getfixturevalue(f"{kind}_url"), 2020)
     for address, wei in PARTIES.items():
-        chain.w3.provider.make_request("anvil_setBalance", [address, hex(wei)])
+        chain.w3.provider.make_request(f"{kind}_setBalance", [address, hex(wei)])
     return chain
