@@ -75,6 +75,8 @@ def warnings(config: Config) -> list[str]:
     hostile, f, lines = config.attack.count, config.strategy.f, []
     if hostile > f:
         lines.append(f"warning: attack.count={hostile} attack, and strategy.f={f} is how many are withstood")
+    if hostile and config.strategy.aggregator == "fedavg":
+        lines.append(f"warning: strategy.aggregator=fedavg withstands nobody, and attack.count={hostile} attack")
     if config.customers < 3 * f + 3:
         told = f"customers={config.customers} is fewer than 3 f + 3 = {3 * f + 3}"
         lines.append(f"warning: {told}: {f} of them can void every round by sending nothing")

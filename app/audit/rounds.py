@@ -129,20 +129,26 @@ class Auditor:
         except ProtocolError as error:
             raise AuditError(place, "a manifest", error) from error
         same(f"{place}, round", round_.number, manifest.round)
+        index = {customer: i for i, customer in enumerate(self.task.customers)}
         for signed in manifest.receipts:
             receipt, who = signed.receipt, f"{place}, receipt of {signed.customer}"
-            holds(receipt.customer in self.task.customers, who, "a customer of the task", receipt.customer)
+            holds(receipt.customer in index, who, "a customer of the task", receipt.customer)
             same(f"{who}, task", self.policy.digest, receipt.task)
             try:
                 same(f"{who}, signer", receipt.customer, signed.signer(self.task.domain))
             except ProtocolError as error:
                 raise AuditError(f"{who}, signature", "the customer's", error) from error
-        present = tuple(sorted(self.task.customers.index(signed.customer) for signed in manifest.receipts))
+        present = tuple(sorted(index[signed.customer] for signed in manifest.receipts))
         same(f"{place}, participants in the seal", present, seal.participants)
         same(f"{place}, Merkle root in the seal", manifest.tree(self.task.domain).root, seal.root)
+        sealed = set(present)
         for signed in round_.submissions:
-            index = self.task.customers.index(signed.customer)
-            holds(index in present, f"{place}, {signed.customer}, who submitted on chain", "a receipt", "none")
+            holds(
+                index[signed.customer] in sealed,
+                f"{place}, {signed.customer}, who submitted on chain",
+                "a receipt",
+                "none",
+            )
         section.counts["receipts"] += len(manifest.receipts)
         return manifest
 

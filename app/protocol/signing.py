@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+from eth_abi import encode
 from eth_account import Account
 from eth_account.messages import SignableMessage, _hash_eip191_message, encode_typed_data
 from eth_account.signers.local import LocalAccount
 from eth_keys.exceptions import BadSignature, ValidationError
-from eth_utils import to_checksum_address
+from eth_utils import keccak, to_checksum_address
+from hexbytes import HexBytes
 
 from app.protocol.errors import ProtocolError
 
@@ -75,5 +78,24 @@ def recover(domain: Domain, name: str, fields: Fields, values: Mapping[str, Any]
 
 
 def _message(domain: Domain, name: str, fields: Fields, values: Mapping[str, Any]) -> SignableMessage:
-    types = {name: [{"name": field, "type": kind} for field, kind in fields]}
-    return encode_typed_data(domain.to_eip712(), types, dict(values))
+    """Return what is signed about a flat struct; what does not change from one to the next is hashed once."""
+    kinds, words = ["bytes32"], [_type_hash(name, fields)]
+    for field, kind in fields:
+        value = values[field]
+        if kind in ("string", "bytes"):
+            kind, value = "bytes32", keccak(value.encode() if kind == "string" else value)
+        elif kind.endswith("[]"):
+            kind, value = "bytes32", keccak(encode([kind.removesuffix("[]")] * len(value), value))
+        kinds.append(kind)
+        words.append(value)
+    return SignableMessage(HexBytes(b"\x01"), _domain_hash(domain), HexBytes(keccak(encode(kinds, words))))
+
+
+@lru_cache(maxsize=16)
+def _domain_hash(domain: Domain) -> HexBytes:
+    return HexBytes(encode_typed_data(domain.to_eip712(), {"Nothing": []}, {}).header)
+
+
+@lru_cache(maxsize=16)
+def _type_hash(name: str, fields: Fields) -> bytes:
+    return keccak(text=f"{name}({','.join(f'{kind} {field}' for field, kind in fields)})")

@@ -3,8 +3,10 @@ from __future__ import annotations
 import contextlib
 
 import pytest
+from eth_abi.exceptions import EncodingError
 from eth_account import Account
 from eth_account.messages import encode_typed_data
+from eth_utils import keccak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +33,6 @@ def test_the_signer_is_recovered() -> None:
 
 def test_the_digest_is_that_of_eip_712_by_hand() -> None:
     from eth_abi import encode
-    from eth_utils import keccak
 
     domain_type = b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
     separator = keccak(
@@ -102,3 +103,34 @@ def test_any_bytes_give_another_signer_or_our_error(body: bytes, v: int) -> None
 def test_a_signature_is_deterministic() -> None:
     """RFC 6979: signing twice gives no second signature, and needs no randomness."""
     assert sign(ACCOUNT, DOMAIN, "Note", FIELDS, VALUES) == SIGNATURE
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "task": st.binary(min_size=32, max_size=32),
+            "round": st.integers(0, 2**256 - 1),
+            "rank": st.integers(0, 255),
+            "text": st.text(max_size=40),
+            "cid": st.binary(max_size=70),
+            "present": st.lists(st.integers(0, 2**256 - 1), max_size=5),
+            "leader": st.just(ACCOUNT.address),
+        }
+    ),
+    st.integers(1, 2**53),
+)
+@settings(max_examples=100)
+def test_digests_are_those_of_eth_account(values: dict[str, object], chain_id: int) -> None:
+    names = ("task", "round", "rank", "text", "cid", "present", "leader")
+    kinds = ("bytes32", "uint256", "uint8", "string", "bytes", "uint256[]", "address")
+    fields = tuple(zip(names, kinds, strict=True))
+    domain = Domain(chain_id, DOMAIN.contract)
+    types = {"Verdict": [{"name": name, "type": kind} for name, kind in fields]}
+    expected = encode_typed_data(domain.to_eip712(), types, values)
+    assert struct_digest(domain, "Verdict", fields, values) == keccak(b"\x19\x01" + expected.header + expected.body)
+
+
+@pytest.mark.parametrize("change", [{"round": -1}, {"round": 2**256}, {"digest": b"\7" * 33}, {"round": None}])
+def test_what_does_not_fit_its_type_is_not_signed(change: dict[str, object]) -> None:
+    with pytest.raises(EncodingError):
+        sign(ACCOUNT, DOMAIN, "Note", FIELDS, VALUES | change)
