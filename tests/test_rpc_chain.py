@@ -39,6 +39,7 @@ def test_a_node_and_the_embedded_chain_come_to_the_same(tmp_path: Path, anvil_ur
         assert node["gas"][kind] == pytest.approx(embedded["gas"][kind], rel=0.02)
 
 
+@pytest.mark.long
 def test_a_served_embedded_chain_and_one_in_process_come_to_the_same(tmp_path: Path) -> None:
     """A run whose chain is served by another process, from `hearth chain new` to the model."""
     file = tmp_path / "chain.sqlite"
