@@ -12,11 +12,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from eth_account.typed_transactions.typed_transaction import TypedTransaction
+import rlp
 from eth_keys.datatypes import Signature
 from eth_keys.exceptions import BadSignature
 from eth_keys.exceptions import ValidationError as KeyValidationError
-from eth_utils import to_checksum_address
+from eth_utils import keccak, to_checksum_address
 
 from app.audit.arguments import address_of
 from app.audit.blobs import Blobs, BlockDirectory, BlockNode, Blocks
@@ -162,20 +162,35 @@ def _transaction(node: Node, hash_: str, chain_id: int) -> Transaction:
 
 
 def _signer(sent: dict[str, Any], chain_id: int, hash_: str, place: str) -> str:
-    """Return who signed an EIP-1559 transaction, after checking that its members give its hash."""
-    fields: dict[str, Any] = {"type": 2, "chainId": chain_id, "to": sent["to"] or b"", "data": sent["input"]}
-    names = ("nonce", "gas", "value", "maxFeePerGas", "maxPriorityFeePerGas")
-    fields |= {name: int(sent[name], 16) for name in names}
-    fields["accessList"] = sent.get("accessList") or []
+    """Return who signed an EIP-1559 transaction, after checking that its members give its hash (EIP-2718)."""
+    names = ("nonce", "maxPriorityFeePerGas", "maxFeePerGas", "gas")
+    accesses = [
+        [_bytes(item["address"]), [_bytes(key) for key in item["storageKeys"]]] for item in sent.get("accessList") or []
+    ]
+    members = [
+        *(_integer(value) for value in (chain_id, *(int(sent[name], 16) for name in names))),
+        _bytes(sent["to"] or "0x"),
+        _integer(int(sent["value"], 16)),
+        _bytes(sent["input"]),
+        accesses,
+    ]
     parity, r, s = (int(sent[name], 16) for name in ("yParity" if "yParity" in sent else "v", "r", "s"))
+    signed = keccak(b"\x02" + rlp.encode([*members, _integer(parity), _integer(r), _integer(s)]))
+    same(f"{place}, hash of its members", hash_, "0x" + signed.hex())
     try:
-        signed = TypedTransaction.from_dict(fields | {"v": parity, "r": r, "s": s})
-        same(f"{place}, hash of its members", hash_, "0x" + bytes(signed.hash()).hex())
-        unsigned = TypedTransaction.from_dict(fields)
-        key = Signature(vrs=(parity, r, s)).recover_public_key_from_msg_hash(bytes(unsigned.hash()))
+        signature = Signature(vrs=(parity, r, s))
+        key = signature.recover_public_key_from_msg_hash(keccak(b"\x02" + rlp.encode(members)))
     except (BadSignature, KeyValidationError) as error:
         raise AuditError(f"{place}, signature", "a signature", error) from error
     return str(key.to_checksum_address())
+
+
+def _integer(number: int) -> bytes:
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+def _bytes(text: str) -> bytes:
+    return bytes.fromhex(text[2:])
 
 
 def _log(log: dict[str, Any]) -> Log:

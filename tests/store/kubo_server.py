@@ -93,6 +93,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.cat(options["arg"])
             elif command == "block/stat":
                 self.stat(options["arg"])
+            elif command == "block/get":
+                self.block(options["arg"])
             else:
                 self.send_error(404)
         except ConnectionError:
@@ -108,6 +110,11 @@ class Handler(BaseHTTPRequestHandler):
         if (block := self.node.blocks.get(CID.parse(text))) is None:
             return self.missing(text)
         self.answer({"Key": text, "Size": len(block)})
+
+    def block(self, text: str) -> None:
+        if (block := self.node.blocks.get(CID.parse(text))) is None:
+            return self.missing(text)
+        self.raw(block, kind="text/plain")
 
     def cat(self, text: str) -> None:
         cid = CID.parse(text)
