@@ -18,6 +18,7 @@ from app.learning.weights import get_vector, layout, save_frozen, set_vector
 from app.ledger.chain import Chain, embedded_chain, rpc_chain
 from app.ledger.compatibility import require_evm
 from app.ledger.deposits import Role
+from app.ledger.docket import TaskDocket
 from app.ledger.embedded import CHAIN_ID
 from app.ledger.funding import fund, needs, require
 from app.ledger.task_ledger import TaskLedger, TaskTerms
@@ -172,7 +173,8 @@ def publish(prepared: Prepared, directory: RunDirectory, stopwatch: Stopwatch) -
             for role, members in ((Role.CUSTOMER, parties.customers), (Role.MINER, parties.miners)):
                 for member in members:
                     ledger.deposits.make(member, role, config.terms.deposit_wei)
-    committee = Committee([Miner(account, secret, store) for account, secret in mining])
+    docket = TaskDocket(ledger, parties.manufacturer)
+    committee = Committee([Miner(account, secret, store, docket) for account, secret in mining], docket)
     return Task(prepared, policy, ledger, chain, store, committee, parties.manufacturer)
 
 

@@ -14,9 +14,9 @@ import {Verdicts} from "./Verdicts.sol";
 ///         one half goes to whoever brings the proof, the other to the manufacturer.
 /// @dev Only a half goes to the bringer: else a member could accuse itself through another account and lose nothing.
 ///      Two receipts count only if they are on the same global model, and two verdicts only if they are on the same
-///      seal: after a reorganisation of the chain an honest member signs again about what is now there. Two verdicts may
-///      well name different leaders (ranks take turns) and records (which hold the election); what must be equal is the
-///      evaluation, a pure function of the seal, and the seed of one leader, a unique output of its VRF.
+///      seal: after a reorganisation of the chain an honest member signs again about what is now there. What must be equal
+///      is the evaluation and the model, pure functions of the seal. Leader, record (it holds the election) and seed may
+///      differ: ranks take turns, and the same seal may meet another election after a reorganisation.
 abstract contract Deposits is Escrow, Receipts, Verdicts {
     /// @notice As what a member deposits.
     enum Role {
@@ -108,10 +108,8 @@ abstract contract Deposits is Escrow, Receipts, Verdicts {
     function _contradict(Verdict calldata one, Verdict calldata two) private pure returns (bool) {
         if (one.task != two.task || one.round != two.round || one.root != two.root) return false;
         if (one.model != two.model) return true;
-        if (keccak256(abi.encode(one.participants, one.honest)) != keccak256(abi.encode(two.participants, two.honest))) {
-            return true;
-        }
-        return one.leader == two.leader && one.seed != two.seed;
+        return
+            keccak256(abi.encode(one.participants, one.honest)) != keccak256(abi.encode(two.participants, two.honest));
     }
 
     function _slash(Role role, address account, uint256 round) private {

@@ -13,8 +13,13 @@ import {TaskTerms} from "./TaskTerms.sol";
 ///      two thirds of the miners being honest (and everything needed to check them is in the events and the blobs).
 ///      The leader's election is proved off chain: miners check its VRF proof and its rank before they sign, so the
 ///      quorum carries both; the contract checks that the rank's turn has come. The next seed is the leader's VRF
-///      output: unique, so a leader cannot grind it. It can withhold it, one bit of choice a leader at the price of its
-///      turn; k leaders in a row that belong together choose among k + 1 seeds.
+///      output: unique, so a leader cannot grind it. Who can bias the election, and by how much:
+///      - A leader can withhold, at the price of its turn. Who holds the first k ranks chooses among k + 1 seeds; with a
+///        share s of the weight (equal, stake or reputation, as the policy says) that happens with probability s^k.
+///      - The first seed is the manufacturer's. With G tries, or a miner with G keys after it knows the seed, it gets the
+///        best of G elections for the first round, and some log(G) / log(1/s) rounds in a row from there.
+///      - Stake is the manufacturer's word, and no share of it is too large. It buys turns and no verdict: the quorum
+///        counts miners, and what a round comes to is not the leader's to choose.
 ///      Omission: the manufacturer seals, and it could leave a customer out. So a seal before the submission window has
 ///      passed counts only if it holds all customers; in the window everyone who was left out can `submit`, and a seal
 ///      without its update is refused. The other way, a seal that can be challenged afterwards, would let every round

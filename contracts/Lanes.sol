@@ -11,6 +11,8 @@ library Lanes {
     /// @dev The even bytes: the low byte of each 16-bit lane.
     uint256 internal constant EVEN = 0xff * ONES;
 
+    // slither-disable-start too-many-digits (each mask has 64 hexadecimal digits, one group for each lane)
+
     /// @notice The mask of 32 bits: bit i becomes byte i.
     function spread(uint256 bits) internal pure returns (uint256 x) {
         x = (bits | (bits << 112)) & 0x0000000000000000000000000000ffff0000000000000000000000000000ffff;
@@ -19,6 +21,8 @@ library Lanes {
         x = (x | (x << 14)) & 0x0003000300030003000300030003000300030003000300030003000300030003;
         x = (x | (x << 7)) & 0x0101010101010101010101010101010101010101010101010101010101010101;
     }
+
+    // slither-disable-end too-many-digits
 
     /// @notice The bytes of `x` that `mask` selects, 0 elsewhere.
     function select(uint256 x, uint256 mask) internal pure returns (uint256) {

@@ -33,6 +33,8 @@ library Reputation {
                 gammas |= gamma << (8 * (first % PER_WORD));
             }
             book.packed[word] = gammas;
+            // Twice the quotient is meant: word w of the gammas has the words 2w and 2w + 1 of points.
+            // slither-disable-next-line divide-before-multiply
             if (paid) (book.points[2 * word], book.points[2 * word + 1]) = (Lanes.ONES, Lanes.ONES);
         }
     }
@@ -125,6 +127,8 @@ library Reputation {
 
     /// @dev Word and shift of a customer's points.
     function _place(uint256 index) private pure returns (uint256 word, uint256 shift) {
+        // Quotient and remainder, both used: nothing is lost.
+        // slither-disable-next-line divide-before-multiply
         return (2 * (index / PER_WORD) + index % 2, 16 * ((index % PER_WORD) / 2));
     }
 

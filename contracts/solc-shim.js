@@ -4,9 +4,11 @@
 //
 //     slither HearthTask.sol --solc ./solc-shim.js
 //
-// slither.config.json leaves four detectors out. timestamp: windows are hours, see Phases.sol. incorrect-equality: what
-// is compared are phases, counters and "nothing to pay", never a balance. divide-before-multiply: word and place of a
-// customer, where the remainder is used too. too-many-digits: the masks of Lanes.sol.
+// as .ci/run does. slither.config.json leaves two detectors out, because they follow the block's time from one member of
+// the struct `Progress` into all others and so mark every comparison of a phase or a counter. timestamp: what does compare
+// times is `_notBefore` and a claim's deadline, with windows of minutes to hours (Phases.sol says who can shift what).
+// incorrect-equality: what is compared for equality are phases, counters and "nothing to pay", never a balance that a
+// stranger could change by sending ether. Single lines that are argued for carry their reason where they stand.
 'use strict';
 const fs = require('fs');
 const path = require('path');

@@ -18,7 +18,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from app.ledger.deposits import Role
-from app.ledger.task_ledger import FinaliseCall, TaskLedger
+from app.ledger.task_ledger import TaskLedger
 from app.mining.committee import Committee, Decision
 from app.mining.round import SealedRound
 from app.protocol.announcement import Announcement
@@ -180,9 +180,9 @@ class Hearth(Strategy):
         sealed, gas_seal = self._seal(server_round, manifest)
         with self._clock.part("mine"):
             decision = self._committee.decide(sealed)
-        gas_finalise = self._finalise(sealed, decision)
+        self._clock.move(decision.chain_seconds, "mine", "chain")
         self._model = decision.model
-        self.history.append(self._outcome(sealed, decision, collected.refused, gas_seal, gas_finalise))
+        self.history.append(self._outcome(sealed, decision, collected.refused, gas_seal))
         with self._clock.part("store"):
             model = self._store.get(self._model, blob_limit(self._policy.layout, MODEL_DTYPE))
         return blobs_to_arrays({MODEL: model}), None
@@ -294,28 +294,7 @@ class Hearth(Strategy):
             miners=self._ledger.miners(),
         )
 
-    def _finalise(self, sealed: SealedRound, decision: Decision) -> int:
-        verdict = decision.verdict
-        call = FinaliseCall(
-            task=verdict.task,
-            round=verdict.round,
-            root=verdict.root,
-            manifest=sealed.manifest.sha256,
-            model=verdict.model,
-            record=decision.record,
-            rank=verdict.rank,
-            participants=verdict.participants,
-            honest=verdict.honest,
-            leader=verdict.leader,
-            seed=verdict.seed,
-            signatures=decision.signatures,
-        )
-        with self._clock.part("chain"):
-            return self._ledger.finalise(decision.leader, call).gas
-
-    def _outcome(
-        self, sealed: SealedRound, decision: Decision, refused: dict[str, str], gas_seal: int, gas_finalise: int
-    ) -> RoundOutcome:
+    def _outcome(self, sealed: SealedRound, decision: Decision, refused: dict[str, str], gas_seal: int) -> RoundOutcome:
         with self._clock.part("chain"):
             reputation = self._ledger.reputation()
         entries = decision.entries
@@ -335,7 +314,7 @@ class Hearth(Strategy):
             dissent=decision.dissent,
             reputation=dict(zip(self._customers, reputation, strict=True)),
             gas_seal=gas_seal,
-            gas_finalise=gas_finalise,
+            gas_finalise=decision.gas,
             seconds=time.perf_counter() - self._started,
         )
 

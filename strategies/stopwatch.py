@@ -19,6 +19,11 @@ class Stopwatch:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
+    def move(self, seconds: float, source: str, target: str) -> None:
+        """Count seconds that were counted to one part to another."""
+        self.seconds[source] -= seconds
+        self.seconds[target] = self.seconds.get(target, 0.0) + seconds
+
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Count the time inside the ``with`` block, failed or not, to one part."""

@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
 
 from app.mining.election import draw, electorate, next_seed, rank
 from app.mining.outcome import Outcome, evaluate
+from app.mining.roles import Docket
 from app.mining.round import SealedRound
+from app.mining.vote import Vote
 from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import RoundError
 from app.protocol.record import Election, RoundRecord, Ticket
 from app.protocol.verdict import Verdict
 from app.store.base import BlobStore, reference
-
-
-@dataclass(frozen=True, slots=True)
-class Vote:
-    """A miner's signed verdict, and the two blobs that it binds.
-
-    Attributes
-    ----------
-    verdict : Verdict
-        What the miner found.
-    signature : bytes
-        Its signature of the verdict (65 bytes).
-    record, model : bytes
-        The round record and the new global model, whose digests are in the verdict.
-    fetch_seconds, compute_seconds : float
-        What the evaluation cost this miner; zero where it had it already.
-    """
-
-    verdict: Verdict
-    signature: bytes
-    record: bytes
-    model: bytes
-    fetch_seconds: float = 0.0
-    compute_seconds: float = 0.0
 
 
 class Miner:
@@ -52,10 +29,12 @@ class Miner:
         32 bytes; the public key is registered on chain.
     store : BlobStore
         Where this miner reads blobs and, as leader, publishes them.
+    docket : Docket
+        Where it brings verdicts as leader.
     """
 
-    def __init__(self, account: LocalAccount, vrf_secret: bytes, store: BlobStore) -> None:
-        self.account, self._vrf_secret, self._store = account, vrf_secret, store
+    def __init__(self, account: LocalAccount, vrf_secret: bytes, store: BlobStore, docket: Docket) -> None:
+        self.account, self._vrf_secret, self._store, self._docket = account, vrf_secret, store, docket
         self._last: tuple[SealedRound, Outcome] | None = None
 
     @property
@@ -112,6 +91,16 @@ class Miner:
         """Put a vote's record and model into the store, as the leader does; return where they are."""
         name = f"round-{vote.verdict.round:04d}"
         return self._store.put(vote.record, f"{name}/record"), self._store.put(vote.model, f"{name}/model")
+
+    def finalise(self, sealed: SealedRound, verdict: Verdict, signatures: Sequence[bytes]) -> None:
+        """Send a verdict with its quorum's signatures as leader, in the turn of its rank, and wait for its block.
+
+        Raises
+        ------
+        LedgerError
+            If the contract refuses it, or the chain does not take it in time.
+        """
+        self._docket.finalise(self.account, verdict, sealed.manifest.sha256, signatures)
 
     def _outcome(self, sealed: SealedRound) -> Outcome:
         """Evaluate the round once: the outcome is a pure function of it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from eth_account.signers.local import LocalAccount
 
@@ -97,6 +97,25 @@ class Verdict:
     def signer(self, signature: bytes, domain: Domain) -> str:
         """Return the address that made ``signature``; raise `ProtocolError` if it is malformed."""
         return recover(domain, _TYPE, _FIELDS, self.values(), signature)
+
+
+class SignedVerdict(NamedTuple):
+    """A verdict and a signature of it (65 bytes)."""
+
+    verdict: Verdict
+    signature: bytes
+
+
+def contradict(one: Verdict, two: Verdict) -> bool:
+    """Return whether nobody can honestly sign both; the same rule as the contract's, which takes a deposit for it.
+
+    They must be on one sealed round. Evaluation and model are functions of the seal. Leader, record and seed are
+    not: ranks take turns, and after a reorganisation of the chain the same seal may meet another election.
+    """
+    if (one.task, one.round, one.root) != (two.task, two.round, two.root):
+        return False
+    evaluations = [(said.participants, said.honest, said.customers) for said in (one, two)]
+    return one.model != two.model or evaluations[0] != evaluations[1]
 
 
 def quorum_of(miners: int) -> int:

@@ -434,7 +434,14 @@ class TestDeposits:
 
         one = signed()
         turn = {"leader": world.miners[1].address, "rank": 1, "seed": digest("its output"), "record": signed().record}
-        for honest in (one, signed(**turn), signed(round=2), signed(root=digest("reorganised")), signed(rank=1)):
+        for honest in (
+            one,
+            signed(**turn),
+            signed(round=2),
+            signed(root=digest("reorganised")),
+            signed(rank=1),
+            signed(seed=digest("reorganised")),
+        ):
             with reverts("NoEquivocation"):
                 slash(STRANGER, one, honest, 7)
         foreign = {"task": digest("another task")}
@@ -443,7 +450,7 @@ class TestDeposits:
         with reverts("WrongSignature", 1):
             slash(STRANGER, one, signed(world.miners[1], model=digest("lie")), 7)
         for number, lie in enumerate(
-            [{"model": digest("lie")}, {"honest": (0, 1)}, {"participants": (0, 1)}, {"seed": digest("lie")}]
+            [{"model": digest("lie")}, {"honest": (0, 1)}, {"participants": (0, 1)}, {"model": digest("a lie too")}]
         ):
             liar = world.miners[number]
             before = held(world)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from app.ledger.task_records import Finalisation
 from app.mining.miner import Miner
+from app.mining.roles import Docket
 from app.mining.round import SealedRound
 from app.protocol import vrf
 from app.protocol.digest import BlobRef, sha256
-from app.protocol.errors import BlobMissingError, BlobTamperedError, StoreUnavailableError
+from app.protocol.errors import BlobMissingError, BlobTamperedError, LedgerError, StoreUnavailableError
 from app.protocol.fixed_point import MODEL_DTYPE
 from app.protocol.keys import simulation_account, simulation_secret
 from app.protocol.manifest import Manifest
@@ -22,7 +26,10 @@ from app.protocol.receipt import ENCODING, Receipt, SignedReceipt
 from app.protocol.seat import Seat
 from app.protocol.signing import Domain
 from app.protocol.tensors import Layout, pack, parameter_count
+from app.protocol.verdict import SignedVerdict, quorum_of
 from app.store.base import check_reference, reference
+
+sys.path.append(str(Path(__file__).parent))
 
 LAYOUT: Layout = (("head.weight", (8, 12)), ("head.bias", (12,)))
 CONTRACT = simulation_account(0, "contract").address
@@ -74,6 +81,55 @@ class Submission:
     stored: bool = True
 
 
+class MemoryDocket:
+    """The verdicts of one task in memory, taken by the contract's rules as far as signatures and turns go."""
+
+    def __init__(self, domain: Domain, miners: int) -> None:
+        self.domain, self.quorum = domain, quorum_of(miners)
+        self.rounds: dict[int, Finalisation] = {}
+        self.accused: list[tuple[SignedVerdict, SignedVerdict]] = []
+        self.without_deposit: frozenset[str] = frozenset()
+        self.turns: list[int] = []
+
+    def finalise(self, leader, verdict, manifest, signatures) -> None:
+        if verdict.round in self.rounds:
+            raise LedgerError("WrongPhase")
+        signers = [verdict.signer(signature, self.domain) for signature in signatures]
+        numbers = [int(signer, 16) for signer in signers]
+        if leader.address != verdict.leader or len(signers) < self.quorum or numbers != sorted(set(numbers)):
+            raise LedgerError("the contract refuses")
+        if self.without_deposit & {*signers}:
+            raise LedgerError("NoDeposit")
+        self.turns.append(verdict.rank)
+        self.rounds[verdict.round] = Finalisation(
+            round=verdict.round,
+            leader=verdict.leader,
+            rank=verdict.rank,
+            root=verdict.root,
+            model=verdict.model,
+            record=verdict.record,
+            participants=verdict.participants,
+            honest=verdict.honest,
+            seed=verdict.seed,
+            threshold=0,
+            credited=0,
+            signers=(),
+            block=1,
+            gas=100_000,
+            tx=bytes(32),
+        )
+
+    def finalised(self, round_number: int) -> Finalisation | None:
+        return self.rounds.get(round_number)
+
+    def barred(self) -> frozenset[str]:
+        return self.without_deposit
+
+    def accuse(self, one: SignedVerdict, two: SignedVerdict) -> bool:
+        self.accused.append((one, two))
+        return True
+
+
 Tweak = Callable[[Submission], Submission]
 
 
@@ -107,11 +163,12 @@ class World:
             "frozen": self.model,
             "config": {},
         }
+        self.docket: Docket = MemoryDocket(self.domain, miners)
         self.policy = Policy(**settings | policy)  # type: ignore[arg-type]
 
     def miners(self) -> list[Miner]:
         pairs = zip(self.miner_accounts, self.secrets, strict=True)
-        return [Miner(account, secret, self.store) for account, secret in pairs]
+        return [Miner(account, secret, self.store, self.docket) for account, secret in pairs]
 
     def update(self, index: int, scale: float = 1.0) -> npt.NDArray[np.int64]:
         """An honest update: a common step and a deviation of the customer's own, times ``scale``."""
@@ -151,6 +208,8 @@ class World:
             for i, vector in vectors.items()
         ]
         manifest = Manifest.of(round_number, entries)
+        if isinstance(self.docket, MemoryDocket):
+            self.docket.rounds.pop(round_number, None)
         return SealedRound(
             domain=self.domain,
             policy=self.policy,
