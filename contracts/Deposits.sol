@@ -11,7 +11,8 @@ import {Verdicts} from "./Verdicts.sol";
 /// @notice Where the terms ask for a deposit, only who has made it takes part: customers in a seal, miners in a quorum.
 ///         It is refunded during the admission, and once the task has ended and another `finaliseWindow` has passed.
 ///         Two different receipts, or two different verdicts, that one member signed for one round cost it the deposit:
-///         one half goes to whoever brings the proof, the other to the manufacturer.
+///         one half goes to whoever brings the proof, the other to the manufacturer. It is out of the task for good: one
+///         that could come back would make seals fail, one after the other, by leaving and returning just before each.
 /// @dev Only a half goes to the bringer: else a member could accuse itself through another account and lose nothing.
 ///      Two receipts count only if they are on the same global model, and two verdicts only if they are on the same
 ///      seal: after a reorganisation of the chain an honest member signs again about what is now there. What must be equal
@@ -25,6 +26,7 @@ abstract contract Deposits is Escrow, Receipts, Verdicts {
     }
 
     mapping(Role role => mapping(uint256 word => uint256 bits)) private _deposited;
+    mapping(Role role => mapping(uint256 word => uint256 bits)) private _expelled;
 
     /// @notice A member made its deposit.
     event DepositMade(Role indexed role, address indexed account);
@@ -35,6 +37,8 @@ abstract contract Deposits is Escrow, Receipts, Verdicts {
 
     /// @notice The account's deposit is here already.
     error AlreadyDeposited(Role role, uint256 index);
+    /// @notice The account lost its deposit, and cannot make another one.
+    error Expelled(Role role, uint256 index);
     /// @notice These members of this word have no deposit here.
     error NoDeposit(Role role, uint256 word, uint256 bits);
     /// @notice The two statements do not contradict each other.
@@ -45,8 +49,10 @@ abstract contract Deposits is Escrow, Receipts, Verdicts {
         if (_ended()) revert WrongPhase(_progress.phase);
         if (msg.value != _deposit || msg.value == 0) revert WrongValue(msg.value, _deposit);
         uint256 index = _index(role, msg.sender);
-        if (_deposited[role][index / 256] & (1 << (index % 256)) != 0) revert AlreadyDeposited(role, index);
-        _deposited[role][index / 256] |= 1 << (index % 256);
+        (uint256 word, uint256 bit) = (index / 256, 1 << (index % 256));
+        if (_deposited[role][word] & bit != 0) revert AlreadyDeposited(role, index);
+        if (_expelled[role][word] & bit != 0) revert Expelled(role, index);
+        _deposited[role][word] |= bit;
         emit DepositMade(role, msg.sender);
     }
 
@@ -57,6 +63,7 @@ abstract contract Deposits is Escrow, Receipts, Verdicts {
             if (!_ended()) revert WrongPhase(progress.phase);
             _notBefore(uint256(progress.since) + _finaliseWindow); // time left for proofs
         }
+        // slither-disable-next-line unused-return (the index is for whoever is expelled)
         _takeDeposit(role, msg.sender);
         emit DepositRefunded(role, msg.sender);
         Address.sendValue(payable(msg.sender), _deposit);
@@ -113,15 +120,16 @@ abstract contract Deposits is Escrow, Receipts, Verdicts {
     }
 
     function _slash(Role role, address account, uint256 round) private {
-        _takeDeposit(role, account);
+        uint256 index = _takeDeposit(role, account);
+        _expelled[role][index / 256] |= 1 << (index % 256);
         uint256 bounty = _deposit / 2;
         _forfeited += _deposit - bounty;
         emit DepositSlashed(role, account, round, msg.sender);
         Address.sendValue(payable(msg.sender), bounty);
     }
 
-    function _takeDeposit(Role role, address account) private {
-        uint256 index = _index(role, account);
+    function _takeDeposit(Role role, address account) private returns (uint256 index) {
+        index = _index(role, account);
         (uint256 word, uint256 bit) = (index / 256, 1 << (index % 256));
         if (_deposited[role][word] & bit == 0) revert NoDeposit(role, word, bit);
         _deposited[role][word] &= ~bit;

@@ -23,6 +23,7 @@ class TaskModel:
         self.balance, self.credited, self.forfeited, self.paid = terms["reward"], 0, 0, 0
         self.settled = False
         self.deposits: set[tuple[int, int]] = set()
+        self.expelled: set[tuple[int, int]] = set()
         self.submitted: dict[int, set[int]] = {}
         self.present: set[int] = set()
         self.finalised: dict[int, tuple[tuple[int, ...], int, int]] = {}
@@ -134,6 +135,7 @@ class TaskModel:
     def deposit(self, role: int, index: int) -> None:
         self.check(not self.ended, "WrongPhase")
         self.check((role, index) not in self.deposits, "AlreadyDeposited")
+        self.check((role, index) not in self.expelled, "Expelled")
         self.deposits.add((role, index))
         self.balance += self.terms["deposit"]
 
@@ -148,5 +150,6 @@ class TaskModel:
         self.check(lie, "NoEquivocation")
         self.check((role, index) in self.deposits, "NoDeposit")
         self.deposits.remove((role, index))
+        self.expelled.add((role, index))
         self.pay(self.terms["deposit"] // 2)
         self.forfeited += self.terms["deposit"] - self.terms["deposit"] // 2

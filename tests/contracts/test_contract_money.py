@@ -411,6 +411,8 @@ class TestDeposits:
             slash(STRANGER, one, two)
         with reverts("NoDeposit", Role.CUSTOMER, 0, 1 << 4):
             world.seal(1)
+        with reverts("Expelled", Role.CUSTOMER, 4):
+            world.task.deposits.make(customers(7)[4], Role.CUSTOMER, DEPOSIT)
         world.task.cancel(MANUFACTURER)
         balance = chain.balance(MANUFACTURER.address)
         world.task.rewards.reclaim(STRANGER)
