@@ -2,7 +2,7 @@
 
 The others do their duty and no more. The manufacturer seals once the submission window is over, with everybody who may
 take part; the miners finalise in the turns of their ranks; a stranger with no interest calls `expire` at a deadline.
-The hostile party is one of these, or a customer: it stops doing its duty, and before each step of the others it may make
+The hostile party is one of these, or a customer. It stops doing its duty, and before each step of the others it makes
 any calls of its own, with everything that it alone can sign. It may use a second account, to accuse itself.
 """
 
