@@ -23,6 +23,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
 from flwr.supercore.task_identity import TaskIdentity
 
 from app.ledger.chain import embedded_chain
+from app.ledger.docket import TaskDocket
 from app.ledger.task_ledger import TaskLedger, TaskTerms
 from app.mining.committee import Committee
 from app.mining.miner import Miner
@@ -65,10 +66,11 @@ def play(customers: int, aggregator: str) -> tuple[dict[str, float], dict[str, i
             ledger = TaskLedger.publish(
                 chain, manufacturer, terms, addresses, [Seat(miner.address, public_key(secret))]
             )
+        docket = TaskDocket(ledger, manufacturer)
         strategy = Hearth(
             ledger=ledger,
             store=store,
-            committee=Committee([Miner(miner, secret, store)]),
+            committee=Committee([Miner(miner, secret, store, docket)], docket),
             policy=policy,
             manufacturer=manufacturer,
             home=folder,
