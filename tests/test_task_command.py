@@ -184,6 +184,14 @@ def test_the_manufacturer_cancels_and_reclaims(
     evidence.close()
 
 
+def test_one_key_on_two_chains_of_the_same_id(tmp_path: Path, keys: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        chain = embedded_chain(tmp_path / name, funded=funded(7, 4))
+        earned(chain)
+        chain.close()
+        assert "done in block" in hearth(capsys, "claim", tmp_path / name, "--key", "customer-0", "--yes")
+
+
 def test_deposit_and_refund(chain: Chain, file: Path, keys: Path, capsys: pytest.CaptureFixture[str]) -> None:
     World(chain, deposit=ETHER)
     chain.close()

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
-from hexbytes import HexBytes
 from web3 import HTTPProvider, Web3
-from web3.contract.contract import ContractConstructor, ContractFunction
 from web3.types import TxParams
 
 from app.ledger.embedded import CHAIN_ID, EmbeddedNode
@@ -21,12 +19,11 @@ from app.ledger.faults import translated
 from app.ledger.journal import Journal
 from app.ledger.provider import EmbeddedProvider
 from app.ledger.sender import Sender
-from app.ledger.transaction import Payload, Pending, Waiting
+from app.ledger.transaction import Call, Pending, Waiting, abi_of, payload_of
 from app.protocol.digest import hex32
 from app.protocol.errors import LedgerError
 
 REQUEST_TIMEOUT = 30  # seconds
-Call = ContractFunction | ContractConstructor
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +152,10 @@ class Chain:
         LedgerError
             If the node refuses, cannot be reached, or has not put it in a block in time; or if it ran out of gas.
         """
-        with self.guard(intent, _abi_of(transaction)):
-            hash, outcome = self._sender(account).send(intent, self._payload(transaction, value), gas, once=self.once)
+        with self.guard(intent, abi_of(transaction)):
+            hash, outcome = self._sender(account).send(
+                intent, payload_of(transaction, self.chain_id, value), gas, once=self.once
+            )
         return Sent(hash, outcome.block, outcome.gas, outcome.contract)
 
     def recover(self, account: LocalAccount) -> None:
@@ -204,24 +203,12 @@ class Chain:
     def _open_journal(self, address: str) -> Journal:
         if self.journal is None:
             return Journal(None)
-        # Development chains are made anew under the same id: what was sent on one must not be repeated on the next.
-        genesis = bytes(self.w3.eth.get_block(0)["hash"])
-        identity = {"chain id": str(self.chain_id), "genesis": hex32(genesis), "sender": address}
-        return Journal(self.journal / f"{self.chain_id}-{address}.sqlite", identity)
-
-    def _payload(self, transaction: Call | TxParams, value: int) -> Payload:
-        if isinstance(transaction, Call):
-            # All that would make web3 ask the node is given.
-            nothing: TxParams = {
-                "chainId": self.chain_id,
-                "gas": 0,
-                "maxFeePerGas": Web3.to_wei(0, "wei"),
-                "maxPriorityFeePerGas": Web3.to_wei(0, "wei"),
-                "value": Web3.to_wei(value, "wei"),
-            }
-            transaction = transaction.build_transaction(nothing)
-        to, data = transaction.get("to"), HexBytes(transaction.get("data", b""))
-        return Payload(Web3.to_checksum_address(to) if to else None, int(transaction.get("value", value)), bytes(data))
+        # Development chains are made anew under the same id. Each has journals of its own: what was sent on one must
+        # not be taken for sent on the next.
+        with self.guard("eth_getBlockByNumber"):
+            genesis = hex32(bytes(self.w3.eth.get_block(0)["hash"]))
+        identity = {"chain id": str(self.chain_id), "genesis": genesis, "sender": address}
+        return Journal(self.journal / f"{self.chain_id}-{genesis[2:10]}-{address}.sqlite", identity)
 
 
 def embedded_chain(
@@ -323,9 +310,3 @@ def _embedded(node: EmbeddedNode, journal: Path | None = None) -> Chain:
 def _check_chain_id(where: str, found: int, expected: int) -> None:
     if found != expected:
         raise LedgerError(f"{where}: is the chain with the id {found}, not {expected}")
-
-
-def _abi_of(transaction: Call | TxParams) -> Sequence[Any]:
-    if isinstance(transaction, ContractFunction):
-        return transaction.contract_abi or ()
-    return transaction.abi if isinstance(transaction, ContractConstructor) else ()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hexbytes import HexBytes
 from web3 import Web3
+from web3.contract.contract import ContractConstructor, ContractFunction
 from web3.types import TxParams
 
 from app.protocol.digest import sha256
+
+Call = ContractFunction | ContractConstructor
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +100,26 @@ class Pending:
     value: int
     gas: int
     fee: int
+
+
+def payload_of(transaction: Call | TxParams, chain_id: int, value: int) -> Payload:
+    """Return what a transaction does: of a contract's call the data are made here, without asking a node."""
+    if isinstance(transaction, Call):
+        # All that would make web3 ask the node is given.
+        nothing: TxParams = {
+            "chainId": chain_id,
+            "gas": 0,
+            "maxFeePerGas": Web3.to_wei(0, "wei"),
+            "maxPriorityFeePerGas": Web3.to_wei(0, "wei"),
+            "value": Web3.to_wei(value, "wei"),
+        }
+        transaction = transaction.build_transaction(nothing)
+    to, data = transaction.get("to"), HexBytes(transaction.get("data", b""))
+    return Payload(Web3.to_checksum_address(to) if to else None, int(transaction.get("value", value)), bytes(data))
+
+
+def abi_of(transaction: Call | TxParams) -> Sequence[Any]:
+    """Return the ABI whose errors a transaction may meet."""
+    if isinstance(transaction, ContractFunction):
+        return transaction.contract_abi or ()
+    return transaction.abi if isinstance(transaction, ContractConstructor) else ()
