@@ -10,6 +10,7 @@ from eth_account.signers.local import LocalAccount
 
 from app.ledger.chain import Chain, open_chain, rpc_chain
 from app.ledger.config import ChainConfig
+from app.ledger.transaction import Waiting
 from app.protocol.errors import ConfigError
 from app.run_directory import RunDirectory
 
@@ -52,11 +53,12 @@ def open_place(place: str, *, readonly: bool = True, journal: Path | None = None
     """
     if is_url(place):
         node = ChainConfig("rpc", place, None, None)
-        return rpc_chain(node.address, where=place, journal=journal)
+        return rpc_chain(node.address, where=place, journal=journal, waiting=Waiting(confirmations=node.depth))
     folder = RunDirectory(Path(place).expanduser().absolute())
     if folder.path.is_dir() and not folder.chain_path.exists():
         used, chain_id = _remote(folder)
-        return rpc_chain(used.address, chain_id, where=used.url, journal=journal or folder.journal_path)
+        waiting, journal = Waiting(confirmations=used.depth), journal or folder.journal_path
+        return rpc_chain(used.address, chain_id, where=used.url, journal=journal, waiting=waiting)
     path = chain_file(place)
     return open_chain(path, readonly=readonly, journal=journal)
 
@@ -127,7 +129,11 @@ def _config(folder: RunDirectory) -> Config:
         raise ConfigError("run directory", f"{folder.config_path} cannot be read ({type(error).__name__})") from error
     if not isinstance(plain, dict):
         raise ConfigError("run directory", f"{folder.config_path} is not a run's configuration")
-    return from_plain({str(key): value for key, value in plain.items()})
+    try:
+        return from_plain({str(key): value for key, value in plain.items()})
+    except ConfigError as error:
+        problem = f"{folder.config_path} is not this version's: {error}"
+        raise ConfigError("run directory", problem, "a run of this version") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

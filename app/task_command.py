@@ -12,7 +12,7 @@ from app.command_line import Parser, chain_id, columns
 from app.protocol.errors import HearthError, LedgerError
 
 if TYPE_CHECKING:
-    from app.ledger.task_ledger import TaskLedger
+    pass
 
 _ABOUT = """\
 PLACE is a run directory, the file of an embedded chain, or the address of a node (http://...); for the last two
@@ -55,26 +55,27 @@ def main(arguments: Sequence[str]) -> int:
 def _list(options: argparse.Namespace) -> int:
     from app.ledger.task_ledger import TaskLedger
     from app.ledger.tasks import find_tasks
+    from app.reporting.task_text import phase
     from app.run_directory import runs_home
     from app.task_actions import connected
 
-    place = options.place or str(runs_home())
-    runs = _runs_in(place)
-    if runs is not None:
-        return _list_runs(runs, Path(place), options.json)
+    home = Path(options.place) if options.place else runs_home()
+    runs = _runs_in(home)
+    if runs is not None or options.place is None:
+        return _list_runs(runs or [], home, options.json)
     with connected(options) as chain:
         rows: list[tuple[str, ...]] = [
-            (found.address, _phase(TaskLedger(chain, found.address)), f"published in block {found.block}")
+            (found.address, phase(TaskLedger(chain, found.address).state()), f"published in block {found.block}")
             for found in find_tasks(chain)
         ]
-    return _print_list(rows, ("contract", "phase", "published"), options.json, f"no tasks on {place}")
+    return _print_list(rows, ("contract", "phase", "published"), options.json, f"no tasks on {options.place}")
 
 
-def _runs_in(place: str) -> list[Path] | None:
+def _runs_in(place: Path) -> list[Path] | None:
     """Return the run directories in a folder of runs, or None where a place is something else."""
     from app.run_directory import RunDirectory
 
-    folder = Path(place).expanduser().absolute()
+    folder = place.expanduser().absolute()
     if not folder.is_dir() or RunDirectory(folder).config_path.exists() or RunDirectory(folder).chain_path.exists():
         return None
     return sorted(path.parent for path in folder.glob("*/config.yaml"))
@@ -82,6 +83,7 @@ def _runs_in(place: str) -> list[Path] | None:
 
 def _list_runs(runs: list[Path], home: Path, as_json: bool) -> int:
     from app.places import open_place
+    from app.reporting.task_text import phase
     from app.task_actions import task_at
 
     rows: list[tuple[str, ...]] = []
@@ -90,7 +92,7 @@ def _list_runs(runs: list[Path], home: Path, as_json: bool) -> int:
             chain = open_place(str(run))
             try:
                 task = task_at(chain, str(run), None)
-                rows.append((run.name, task.address, _phase(task)))
+                rows.append((run.name, task.address, phase(task.state())))
             finally:
                 chain.close()
         except HearthError as error:  # one run without a chain must not hide the others
@@ -104,13 +106,6 @@ def _print_list(rows: list[tuple[str, ...]], names: tuple[str, ...], as_json: bo
     else:
         print("\n".join(columns(rows, indent="")) if rows else nothing)
     return 0
-
-
-def _phase(task: TaskLedger) -> str:
-    from app.ledger.overview import overview
-    from app.reporting.task_text import phase
-
-    return phase(overview(task, 0))
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from app.command_line import columns
 from app.ledger.overview import Member, PastRound, TaskOverview
-from app.ledger.task_records import Phase
+from app.ledger.task_records import Phase, TaskState
 
 
 def describe(task: TaskOverview) -> str:
@@ -21,9 +21,8 @@ def describe(task: TaskOverview) -> str:
     return "\n".join(lines)
 
 
-def phase(task: TaskOverview) -> str:
+def phase(state: TaskState) -> str:
     """Return in a few words where a task stands."""
-    state = task.state
     round_of = f"round {state.round} of {state.rounds}"
     return {
         Phase.ADMISSION: "admits members",
@@ -51,7 +50,7 @@ def _facts(task: TaskOverview) -> Iterator[tuple[str, str]]:
     state, terms = task.state, task.terms
     yield "task", f"{task.contract} on chain {task.chain_id}"
     yield "chain", f"{task.where}, block {state.block} 0x{state.block_hash.hex()}"
-    yield "phase", phase(task)
+    yield "phase", phase(state)
     for text in _deadlines(task):
         yield "deadline", text
     yield "skipped", f"{state.skipped} rounds expired (at most {terms.skips} may before the task fails)"
