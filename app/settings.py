@@ -60,7 +60,11 @@ class StrategyConfig:
     gamma_initial, gamma_max : int
         Reputation at the start and at most, in 0..255.
     examples_cap : int
-        An update weighs ``gamma * min(examples, examples_cap)``.
+        An update weighs ``gamma * min(examples, examples_cap, median of the round's claimed examples)``.
+    copy_cosine : float
+        Two updates are copies from this cosine on, 0.5 to 1; see `app.mining.copies`.
+    strikes : int
+        After so many L a customer is excluded for the rest of the task; 0: nobody is.
     fractional_bits : int
         The fixed-point grid's resolution: models and updates are multiples of ``2**-fractional_bits``.
     precision : str
@@ -76,6 +80,8 @@ class StrategyConfig:
     gamma_initial: int
     gamma_max: int
     examples_cap: int
+    copy_cosine: float
+    strikes: int
     fractional_bits: int
     precision: str
     cohort: int
@@ -88,6 +94,9 @@ class StrategyConfig:
         in_range("strategy.gamma_max", self.gamma_max, 1, 255)
         in_range("strategy.gamma_initial", self.gamma_initial, 0, self.gamma_max)
         in_range("strategy.examples_cap", self.examples_cap, 1, 2**32 - 1)
+        if not 0.5 <= self.copy_cosine <= 1:
+            raise ConfigError("strategy.copy_cosine", f"{self.copy_cosine} is out of range", "0.5 to 1")
+        in_range("strategy.strikes", self.strikes, 0, MOST_ROUNDS)
         in_range("strategy.fractional_bits", self.fractional_bits, 1, 24)
         one_of("strategy.precision", self.precision, PRECISIONS)
         in_range("strategy.cohort", self.cohort, 2 * self.f + 3, MOST_CUSTOMERS)

@@ -24,6 +24,7 @@ from app.ledger.funding import fund, needs, require
 from app.ledger.task_ledger import TaskLedger, TaskTerms
 from app.ledger.transaction import Waiting
 from app.mining.committee import Committee
+from app.mining.copies import MILLION
 from app.mining.miner import Miner
 from app.parties import Parties, parties_of
 from app.privacy.labels import flip_matrix
@@ -194,6 +195,8 @@ def _publish_policy(prepared: Prepared, store: BlobStore) -> Policy:
         tau=config.miners.tau,
         cohort=config.strategy.cohort,
         precision=config.strategy.precision,
+        copy_cosine=round(config.strategy.copy_cosine * MILLION),
+        strikes=config.strategy.strikes,
         layout=layout(mec),
         model=store.put(pack(initial, layout(mec), MODEL_DTYPE), "task/initial-model"),
         frozen=store.put(save_frozen(prepared.model), "task/frozen-part"),

@@ -32,7 +32,7 @@ import numpy.typing as npt
 from app.protocol.errors import ConfigError
 from strategies import multi_krum, nearest_neighbour_mixing
 from strategies.bucketing import Buckets, Shares, centre, distance_scores
-from strategies.exact import Update, squared_distances
+from strategies.exact import Exact, Update, squared_distances
 from strategies.fedavg import weighted_mean
 from strategies.median import median
 from strategies.trimmed_mean import trimmed_mean
@@ -114,7 +114,12 @@ def least_valid(f: int) -> int:
 
 
 def judge(
-    updates: Sequence[Update], digests: Sequence[bytes], f: int, rule: Aggregator, buckets: Buckets = ()
+    updates: Sequence[Update],
+    digests: Sequence[bytes],
+    f: int,
+    rule: Aggregator,
+    buckets: Buckets = (),
+    distances: Exact | None = None,
 ) -> Opinion:
     """Score n valid updates and say which enter the aggregate.
 
@@ -123,7 +128,7 @@ def judge(
     updates : sequence of numpy.ndarray
         n >= 2 f + 3 integer vectors of one shape ``(d,)``.
     digests : sequence of bytes
-        Their digests, which break ties.
+        The updates' digests, which break ties.
     f : int
         How many hostile updates must be withstood.
     rule : Aggregator
@@ -132,6 +137,8 @@ def judge(
         Where n is too large for pairwise distances: scores come from the distances to a centre that is found through
         these buckets (`strategies.bucketing`), and a rule of its own shares finds the centre and then keeps the n - f
         lowest scores.
+    distances : numpy.ndarray, optional
+        The updates' exact squared distances, shape ``(n, n)``, where the caller has them already.
 
     Raises
     ------
@@ -143,10 +150,10 @@ def judge(
         kept = multi_krum.select(scores, digests, f)
         chosen = set(range(len(updates)) if rule.shares is None else kept)
         return Opinion(tuple(scores), kept, tuple(int(position in chosen) for position in range(len(updates))))
-    distances = squared_distances(updates)
+    distances = squared_distances(updates) if distances is None else distances
     scores = multi_krum.scores_of(distances, f)
     kept = multi_krum.select(scores, digests, f)
-    shares = (1,) * len(updates) if rule.shares is None else rule.shares(distances, digests, f)
+    shares = (1,) * len(digests) if rule.shares is None else rule.shares(distances, digests, f)
     return Opinion(tuple(scores), kept, shares)
 
 

@@ -31,6 +31,7 @@ from app.protocol.receipt import Receipt, SignedReceipt
 from app.protocol.signing import Domain
 from app.protocol.tensors import blob_limit
 from app.store.base import BlobStore, reference
+from strategies.history import History
 from strategies.outcome import RoundOutcome
 from strategies.stopwatch import Stopwatch
 from strategies.wire import MODEL, Assignment, Reply, blobs_to_arrays
@@ -93,6 +94,7 @@ class Hearth(Strategy):
         self._task = sha256(self._policy_bytes)
         self._frozen = store.get(policy.frozen, policy.frozen.size)
         self._model = policy.model
+        self._history = History(ledger)
         self._started = 0.0
         self.history: list[RoundOutcome] = []
         self.receipts: dict[str, Receipt] = {}
@@ -292,6 +294,11 @@ class Hearth(Strategy):
             model=self._model,
             seed=state.seed,
             miners=self._ledger.miners(),
+            submitted=tuple(
+                (self._customers.index(signed.customer), signed.receipt.update)
+                for signed in self._ledger.submissions(round_number)
+            ),
+            earlier=self._history.before(round_number),
         )
 
     def _outcome(self, sealed: SealedRound, decision: Decision, refused: dict[str, str], gas_seal: int) -> RoundOutcome:

@@ -157,6 +157,8 @@ MISTAKES = [
     *((["privacy=none", f"privacy.{key}=0.5"], f"privacy.{key}", "privacy=record") for key in NOISE_KEYS),
     (["attack=none", "attack.scale=2"], "attack.scale", "attack=sign_flip"),
     (["attack=zero", "attack.scale=2"], "attack.scale", "attack=sign_flip"),
+    (["strategy.copy_cosine=0.4"], "strategy.copy_cosine", "0.5 to 1"),
+    (["strategy.strikes=-1"], "strategy.strikes", "0..10000"),
     (["attack.knowledge=colluders"], "attack.knowledge", "attack=alie"),
     (["attack=copycat", "attack.jitter=0.2"], "attack.jitter", "attack=min_max"),
     (["attack=alie", "attack.knowledge=all"], "attack.knowledge", "omniscient, colluders"),

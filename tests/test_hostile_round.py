@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,13 @@ class LossyGrid(LocalGrid):
 
 
 def run(
-    tmp_path: Path, customers: int, spoils: dict[int, str], grid_class: type[LocalGrid] = LocalGrid
+    tmp_path: Path,
+    customers: int,
+    spoils: dict[int, str],
+    grid_class: type[LocalGrid] = LocalGrid,
+    attack: tuple[str, ...] = ("attack=none",),
 ) -> dict[str, Any]:
-    prepared = prepare(compose(["data=digits", "attack=none", f"customers={customers}", f"rounds={ROUNDS}"]))
+    prepared = prepare(compose(["data=digits", f"customers={customers}", f"rounds={ROUNDS}", *attack]))
     grid = grid_class(app_of(spoils), customers, workers=2)
     try:
         return server_app.run(grid, prepared, RunDirectory.create(prepared.config, tmp_path), SilentProgress())
@@ -133,8 +138,8 @@ def test_what_goes_wrong_on_a_phone_stays_there(tmp_path: Path, monkeypatch: pyt
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"secret record" in path.read_bytes()]
 
 
-def test_who_is_left_out_by_the_relayer_goes_to_the_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another party relays the receipt, since phones hold no gas; the seal then has to have it."""
+def _censoring(monkeypatch: pytest.MonkeyPatch) -> type[LocalGrid]:
+    """Return a grid that loses the first customer's replies, which another party then brings to the chain."""
     tasks: list[Task] = []
     published = server_app.publish
 
@@ -152,10 +157,39 @@ def test_who_is_left_out_by_the_relayer_goes_to_the_chain(tmp_path: Path, monkey
             return replies
 
     monkeypatch.setattr(server_app, "publish", remembered)
-    result = run(tmp_path, 8, {}, CensoringGrid)
+    return CensoringGrid
+
+
+def test_who_is_left_out_by_the_relayer_goes_to_the_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another party relays the receipt, since phones hold no gas; the seal then has to have it."""
+    result = run(tmp_path, 8, {}, _censoring(monkeypatch))
 
     assert result["absent"] == {}
     assert all(result["reputation"][address(i)] == 5 + ROUNDS for i in range(8))
+
+
+def test_who_came_first_on_chain_wins_against_its_copier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run(tmp_path, 8, {}, _censoring(monkeypatch), ("attack=copycat",))
+
+    copier = address(7)
+    assert result["reasons"] == {str(number): {copier: "copy"} for number in range(1, ROUNDS + 1)}
+    assert all(result["reputation"][address(i)] == 5 + ROUNDS for i in range(7))
+    assert (result["aggregated"][copier], result["rewards"][copier]) == (0, 0)
+
+
+def test_a_claim_of_a_thousand_million_examples_gains_nothing(tmp_path: Path) -> None:
+    result = run(tmp_path, 8, {}, attack=("attack=inflate", "attack.scale=1e7"))
+
+    (boaster,) = result["adversaries"]
+    for number in range(1, ROUNDS + 1):
+        folder = Path(result["place"]) / "rounds" / f"{number:04d}"
+        receipts = json.loads((folder / "manifest.json").read_text())["receipts"]
+        entries = json.loads((folder / "record.json").read_text())["evaluation"]["customers"]
+        claims = {receipt["customer"]: receipt["examples"] for receipt in receipts}
+        assert claims.pop(boaster) > 10**9 > max(claims.values())
+        weights = {entry["customer"]: entry["weight"] for entry in entries}
+        assert weights.pop(boaster) <= max(weights.values()) <= 10 * max(claims.values())
+    assert result["rewards"][boaster] == max(result["rewards"].values()) == min(result["rewards"].values()) > 0
 
 
 def test_if_nobody_sends_anything_the_run_ends_with_the_reason(tmp_path: Path) -> None:

@@ -20,12 +20,13 @@ MOST_POLICY = 2**24
 """Largest policy, in bytes, that is read."""
 _MEMBERS = {
     *("rounds", "f", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits", "tau", "cohort"),
+    *("copy_cosine", "strikes"),
     *("aggregator", "evaluation", "weighting", "precision", "layout", "model", "frozen", "config"),
 }
 _SECTIONS = {
     "strategy": {
         *("name", "f", "aggregator", "evaluation", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits"),
-        *("precision", "cohort"),
+        *("precision", "cohort", "copy_cosine", "strikes"),
     },
     "terms": {
         *("name", "reward", "deposit", "skips"),
@@ -78,8 +79,10 @@ def check_policy(policy: Policy, task: ChainTask) -> None:
     terms, config = task.terms, policy.config
     strategy, on_chain = config["strategy"], config["terms"]
     same("policy, digest", terms["policy"], policy.digest)
-    for name in sorted(_SECTIONS["strategy"] - {"name"}):
+    for name in sorted(_SECTIONS["strategy"] - {"name", "copy_cosine"}):
         same(f"policy, {name} and config.strategy.{name}", getattr(policy, name), strategy[name])
+    cosine = round(Decimal(str(strategy["copy_cosine"])) * 10**6)
+    same("policy, copy_cosine in millionths and config.strategy.copy_cosine", policy.copy_cosine, cosine)
     same("policy, rounds and config.rounds", policy.rounds, config.get("rounds"))
     same("policy, config.customers and customers on chain", config.get("customers"), len(task.customers))
     for name in ("weighting", "tau"):

@@ -62,7 +62,9 @@ def judge(
         scores = _scores_through(updates, groups, f, aggregator)
         kept = lowest(scores, digests, f)
         entering = kept if aggregator in ("multi_krum", "nnm_krum") else range(len(updates))
-        return Judged(scores, marked_low(rule, scores, kept, f), [int(i in entering) for i in range(len(updates))])
+        return Judged(
+            scores, marked_low(rule, scores, kept, f, updates), [int(i in entering) for i in range(len(updates))]
+        )
     distances = all_distances(updates)
     scores = krum_scores(distances, f)
     kept = lowest(scores, digests, f)
@@ -71,7 +73,7 @@ def judge(
         shares = [int(i in kept) for i in range(len(updates))]
     elif aggregator == "nnm_krum":
         shares = _mixed_shares(updates, distances, digests, f)
-    return Judged(scores, marked_low(rule, scores, kept, f), shares)
+    return Judged(scores, marked_low(rule, scores, kept, f, updates), shares)
 
 
 def dealt(names: Sequence[bytes], seed: bytes, count: int) -> list[list[int]]:
@@ -109,6 +111,13 @@ def squared_distance(one: Vector, other: Vector) -> int:
     return total
 
 
+def inner(one: Vector, other: Vector) -> int:
+    """Return the inner product of two integer vectors, exactly: |u|^2 + |v|^2 - |u - v|^2 is twice that."""
+    zero = np.zeros(1, dtype=np.int64)
+    norms = sum(squared_distance(vector, np.broadcast_to(zero, vector.shape)) for vector in (one, other))
+    return (norms - squared_distance(one, other)) // 2
+
+
 def all_distances(vectors: Sequence[Vector]) -> list[list[int]]:
     """Return all pairwise squared distances."""
     distances = [[0] * len(vectors) for _ in vectors]
@@ -130,18 +139,26 @@ def lowest(scores: Sequence[int], digests: Sequence[bytes], f: int) -> set[int]:
     return set(order[: len(order) - f])
 
 
-def marked_low(rule: str, scores: Sequence[int], kept: set[int], f: int) -> set[int]:
+def marked_low(rule: str, scores: Sequence[int], kept: set[int], f: int, updates: Sequence[Vector]) -> set[int]:
     """Return the positions that get L under a rule: ``paper``, all that was dropped; ``outlier``, what is far off too.
 
-    Far off is a score above three times the lower median of the kept ones, or above three times 16 squared grid
-    steps a neighbour where that is more.
+    Far off is a score above 50 times what is usual, or above three times that where the cosine between the update and
+    the sum of the kept ones is below 1/8. Usual is the lower median of the kept scores, or 16 squared grid steps a
+    neighbour where that is more.
     """
     dropped = set(range(len(scores))) - kept
     if rule == "paper":
         return dropped
     median = sorted(scores[i] for i in kept)[(len(kept) - 1) // 2]
-    least = 16 * (len(scores) - f - 2)
-    return {i for i in dropped if scores[i] > 3 * max(median, least)}
+    usual = max(median, 16 * (len(scores) - f - 2))
+    total = np.asarray(np.sum([updates[i] for i in kept], axis=0), dtype=np.int64)
+    far = {i for i in dropped if scores[i] > 3 * usual}
+    return {i for i in far if scores[i] > 50 * usual or _points_elsewhere(updates[i], total)}
+
+
+def _points_elsewhere(update: Vector, total: Vector) -> bool:
+    product = inner(update, total)
+    return product <= 0 or (8 * product) ** 2 < inner(update, update) * inner(total, total)
 
 
 def _scores_through(updates: Sequence[Vector], groups: Sequence[Sequence[int]], f: int, aggregator: str) -> list[int]:

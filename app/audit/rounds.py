@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 from app.audit.abi import struct_fields
 from app.audit.blobs import Blobs, reference
+from app.audit.copies import first_come, mark_copies
 from app.audit.election import check_election, message, weights
 from app.audit.report import AuditError, Section, holds, same, same_json
-from app.audit.robust import combine, dealt, judge, next_model
+from app.audit.robust import Vector, combine, dealt, judge, next_model
 from app.audit.screening import Screened, screen
 from app.audit.task import ChainTask, Finalisation, Round, Seal
 from app.protocol.bitmap import indices
@@ -72,6 +74,12 @@ class Auditor:
         Seed of the next election.
     unproven : list of str
         Receives what rests on the miners' word.
+    earlier : set of bytes
+        Digests of the updates that finalised rounds have sealed so far.
+    strikes : Counter of int
+        How often each customer, by index, was evaluated L so far.
+    step : numpy.ndarray of int64 or None
+        What the last finalised round changed in the model; None before the first.
     """
 
     policy: Policy
@@ -80,6 +88,9 @@ class Auditor:
     model: bytes
     seed: bytes
     unproven: list[str]
+    earlier: set[bytes] = field(default_factory=set)
+    strikes: Counter[int] = field(default_factory=Counter)
+    step: Vector | None = None
 
     def check(self, round_: Round, gammas: tuple[int, ...], section: Section) -> Checked:
         """Recompute a round, given everybody's reputation before it."""
@@ -191,7 +202,12 @@ class Auditor:
         verdict, policy, start = round_.finalisation.verdict, self.policy, reference(self.model)
         index = {address: i for i, address in enumerate(self.task.customers)}
         claimed = {entry["customer"]: entry["reason"] for entry in stated["customers"]}
-        screened, late = screen(policy, start.sha256, manifest.receipts, index, self.blobs, claimed)
+        excluded = {i for i, count in self.strikes.items() if 0 < policy.strikes <= count}
+        screened, late = screen(
+            policy, start.sha256, manifest.receipts, index, self.blobs, claimed, excluded, self.earlier
+        )
+        ordered = first_come(round_.seal.root, round_.submissions, screened)
+        mark_copies(ordered, self.step, policy.f, policy.copy_cosine, policy.cohort)
         self.unproven += [f"{place}: {c} is marked {claimed[c]} by the miners; its blob is here now" for c in late]
         h = sum(gammas[i] for i in round_.seal.participants) // len(round_.seal.participants)
         valid = [item for item in screened if item.update is not None]
@@ -220,10 +236,18 @@ class Auditor:
         honest = tuple(sorted(entry["index"] for entry in customers if entry["mark"] == "H"))
         same(f"{place}, verdict, evaluated H", honest, indices(verdict["honest"]))
         weighed = [entry["weight"] for entry in customers]
-        self.model = self._aggregate(screened, weighed)
+        before, self.model = self.model, self._aggregate(screened, weighed)
         same(f"{place}, verdict, model", reference(self.model).sha256, verdict["model"])
+        self._remember(manifest, customers, before)
         section.counts.update({"updates": len(screened), "aggregated": sum(weight > 0 for weight in weighed)})
         return evaluation
+
+    def _remember(self, manifest: Manifest, customers: list[dict[str, Any]], before: bytes) -> None:
+        """Keep what later rounds are compared with."""
+        self.earlier |= {signed.receipt.update for signed in manifest.receipts}
+        self.strikes.update(entry["index"] for entry in customers if entry["mark"] == "L")
+        old, new = (unpack(blob, self.policy.layout, MODEL_DTYPE) for blob in (before, self.model))
+        self.step = new - old
 
     def _judge(
         self, screened: list[Screened], groups: list[list[int]], gammas: tuple[int, ...], h: int
@@ -233,6 +257,8 @@ class Auditor:
         updates = [item.update for item in valid if item.update is not None]
         digests = [item.signed.receipt.update for item in valid]
         judged = judge(updates, digests, policy.f, policy.aggregator, policy.evaluation, groups)
+        claims = sorted(item.signed.receipt.examples for item in valid)
+        middle = claims[(len(claims) - 1) // 2 :][:1] if claims else []
         positions = {item.index: position for position, item in enumerate(valid)} if judged else {}
         entries = []
         for item in screened:
@@ -241,7 +267,7 @@ class Auditor:
             if judged is not None and position is not None:
                 score, share = str(judged.scores[position]), judged.shares[position]
                 reason = "dissimilar" if position in judged.low else reason
-            counts = share * gamma * min(receipt.examples, policy.examples_cap)
+            counts = share * gamma * min([receipt.examples, policy.examples_cap, *middle])
             entries.append(
                 {
                     "customer": receipt.customer,

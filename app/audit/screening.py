@@ -13,6 +13,8 @@ from app.protocol.policy import Policy
 from app.protocol.receipt import SignedReceipt
 from app.protocol.tensors import blob_limit, unpack
 
+_UNREAD = ("excluded", "replay")
+"""Reasons for which a blob is not read at all."""
 UNAVAILABLE = ("missing", "tampered")
 """Reasons that depend on what the store gave when the miners asked."""
 
@@ -46,6 +48,8 @@ def screen(
     index: dict[str, int],
     blobs: Blobs,
     claimed: dict[str, str],
+    excluded: set[int],
+    earlier: set[bytes],
 ) -> tuple[list[Screened], list[str]]:
     """Judge every sealed update.
 
@@ -63,6 +67,10 @@ def screen(
         Where the updates are.
     claimed : dict
         The reason that the record gives for each customer.
+    excluded : set of int
+        Indices of the customers that have been evaluated L too often.
+    earlier : set of bytes
+        Digests of all updates that were sealed in finalised rounds before.
 
     Returns
     -------
@@ -72,18 +80,17 @@ def screen(
         Customers that the miners found without a blob and that have one now: it may have come late. The miners' word
         is taken, since no evidence can tell.
     """
-    screened, late, seen = [], [], set()
+    screened, late = [], []
     for signed in receipts:
-        item = _screen_one(policy, model, signed, index[signed.customer], blobs)
+        item = _screen_one(policy, model, signed, index[signed.customer], blobs, excluded, earlier)
         stated = claimed.get(signed.customer, "")
-        if item.reason not in UNAVAILABLE and stated in UNAVAILABLE and _was_fetched(policy, model, signed):
+        if (
+            item.reason not in (*UNAVAILABLE, *_UNREAD)
+            and stated in UNAVAILABLE
+            and _was_fetched(policy, model, signed)
+        ):
             late.append(signed.customer)
             item = Screened(signed, item.index, stated)
-        if item.reason == "accepted":
-            digest = signed.receipt.update
-            if digest in seen:
-                item = Screened(signed, item.index, "copy")
-            seen.add(digest)
         screened.append(item)
     return screened, late
 
@@ -93,12 +100,24 @@ def _was_fetched(policy: Policy, model: bytes, signed: SignedReceipt) -> bool:
     return receipt.model == model and receipt.size <= blob_limit(policy.layout, policy.update_dtype)
 
 
-def _screen_one(policy: Policy, model: bytes, signed: SignedReceipt, index: int, blobs: Blobs) -> Screened:
+def _screen_one(
+    policy: Policy,
+    model: bytes,
+    signed: SignedReceipt,
+    index: int,
+    blobs: Blobs,
+    excluded: set[int],
+    earlier: set[bytes],
+) -> Screened:
     most = blob_limit(policy.layout, policy.update_dtype)
+    if index in excluded:
+        return Screened(signed, index, "excluded")
     if signed.receipt.model != model:
         return Screened(signed, index, "wrong-model")
     if signed.receipt.size > most:
         return Screened(signed, index, "too-large")
+    if signed.receipt.update in earlier:
+        return Screened(signed, index, "replay")
     try:
         update = unpack(blobs.get(signed.receipt.blob, most), policy.layout, policy.update_dtype)
     except BlobMissingError:
@@ -109,4 +128,7 @@ def _screen_one(policy: Policy, model: bytes, signed: SignedReceipt, index: int,
         return Screened(signed, index, "malformed")
     if not np.any(update):
         return Screened(signed, index, "zero")
+    limits = np.iinfo(policy.update_dtype)
+    if 16 * np.count_nonzero((update == limits.min) | (update == limits.max)) > len(update):
+        return Screened(signed, index, "range")
     return Screened(signed, index, "accepted", update)

@@ -13,17 +13,20 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from app.mining.copies import without_near_copies
+from app.mining.precedents import earlier_updates, last_step
+from app.mining.reading import BlobReader, load_model
 from app.mining.round import SealedRound
-from app.mining.screening import BlobReader, Screened, fetch_model, screen, sealed_manifest
+from app.mining.screening import Screened, screen, sealed_manifest
 from app.protocol.digest import BlobRef, sha256
-from app.protocol.errors import ProtocolError, RoundError
 from app.protocol.fixed_point import MODEL_DTYPE, apply_update
 from app.protocol.record import CustomerEntry, Evaluation, Mark, Reason
-from app.protocol.tensors import pack, unpack
+from app.protocol.tensors import pack
 from strategies.aggregation import aggregator, combine, judge, least_valid
 from strategies.bucketing import Buckets, deal
+from strategies.direction import from_products, from_updates
 from strategies.evaluation import evaluation_rule
-from strategies.exact import Update
+from strategies.exact import Exact, Update, distances_of
 from strategies.fedavg import weight
 from strategies.reputation import threshold
 
@@ -76,11 +79,13 @@ def evaluate(sealed: SealedRound, store: BlobReader) -> Outcome:
     """
     start, metered = time.perf_counter(), _MeteredReader(store)
     manifest = sealed_manifest(sealed, metered)
-    model = _model(sealed, metered)
-    screened = screen(sealed, manifest, metered)
+    model = load_model(sealed, metered, "model", sealed.model)
+    found = screen(sealed, manifest, metered, earlier_updates(sealed, metered))
+    screened, products = without_near_copies(sealed, found, last_step(sealed, metered, model))
     h = threshold([sealed.reputation[index] for index in sealed.participants])
-    judgement = _judge(sealed, [item for item in screened if item.update is not None])
-    entries = tuple(_entry(sealed, item, h, judgement) for item in screened)
+    valid = [item for item in screened if item.update is not None]
+    judgement, cap = _judge(sealed, valid, products), _examples_cap(sealed, valid)
+    entries = tuple(_entry(sealed, item, h, judgement, cap) for item in screened)
     evaluation = Evaluation(
         task=sealed.policy.digest,
         round=sealed.round,
@@ -97,14 +102,7 @@ def evaluate(sealed: SealedRound, store: BlobReader) -> Outcome:
     return Outcome(evaluation, blob, metered.seconds, time.perf_counter() - start - metered.seconds)
 
 
-def _model(sealed: SealedRound, store: BlobReader) -> npt.NDArray[np.int64]:
-    try:
-        return unpack(fetch_model(sealed, store), sealed.policy.layout, MODEL_DTYPE)
-    except ProtocolError as error:
-        raise RoundError(f"round {sealed.round} starts from a model that is not this task's: {error}") from error
-
-
-def _judge(sealed: SealedRound, valid: Sequence[Screened]) -> _Judgement:
+def _judge(sealed: SealedRound, valid: Sequence[Screened], products: Exact | None) -> _Judgement:
     policy = sealed.policy
     rule, evaluation = aggregator(policy.aggregator), evaluation_rule(policy.evaluation)
     if len(valid) < least_valid(policy.f):
@@ -112,8 +110,10 @@ def _judge(sealed: SealedRound, valid: Sequence[Screened]) -> _Judgement:
     updates = [item.update for item in valid if item.update is not None]
     digests = [item.signed.receipt.update for item in valid]
     buckets = _buckets(sealed, valid) if len(valid) > policy.cohort else ()
-    opinion = judge(updates, digests, policy.f, rule, buckets)
-    low = evaluation(opinion.scores, opinion.kept, policy.f)
+    distances = None if products is None else distances_of(products)
+    opinion = judge(updates, digests, policy.f, rule, buckets, distances)
+    direction = from_updates(updates, opinion.kept) if products is None else from_products(products, opinion.kept)
+    low = evaluation(opinion.scores, opinion.kept, policy.f, direction)
     index = [item.index for item in valid]
     return _Judgement(
         dict(zip(index, opinion.scores, strict=True)),
@@ -129,7 +129,17 @@ def _buckets(sealed: SealedRound, valid: Sequence[Screened]) -> Buckets:
     return deal([item.signed.customer.encode() for item in valid], seed, sealed.policy.cohort)
 
 
-def _entry(sealed: SealedRound, item: Screened, h: int, judgement: _Judgement) -> CustomerEntry:
+def _examples_cap(sealed: SealedRound, valid: Sequence[Screened]) -> int:
+    """Return how many examples count at most: the task's cap, or the lower median of the claims if that is less.
+
+    Nobody can check a claim. As long as most claims are honest, none gains its customer more than the weight of an
+    ordinary one.
+    """
+    claims = sorted(item.signed.receipt.examples for item in valid)
+    return min(sealed.policy.examples_cap, claims[(len(claims) - 1) // 2]) if claims else sealed.policy.examples_cap
+
+
+def _entry(sealed: SealedRound, item: Screened, h: int, judgement: _Judgement, cap: int) -> CustomerEntry:
     gamma, examples = sealed.reputation[item.index], item.signed.receipt.examples
     share, isolated = judgement.shares.get(item.index, 0), gamma < h
     reason = Reason.DISSIMILAR if item.index in judgement.low else item.reason
@@ -142,7 +152,7 @@ def _entry(sealed: SealedRound, item: Screened, h: int, judgement: _Judgement) -
         score=judgement.scores.get(item.index),
         selected=share > 0,
         isolated=isolated,
-        weight=0 if isolated else share * weight(gamma, examples, sealed.policy.examples_cap),
+        weight=0 if isolated else share * weight(gamma, examples, cap),
         saturated=None if item.update is None else _saturated(item.update),
     )
 

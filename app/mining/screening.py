@@ -6,8 +6,7 @@ customer did sign: it costs that customer its H and nobody else anything. A stor
 its error ends the attempt.
 
 What the screening cannot tell: whether a blob that the store does not have was never uploaded or was withheld by
-whoever relays it, and who of two customers with the same update copied the other. For now the earlier in the order of
-addresses counts as the author; the order in which the customers commit to their digests on chain is to replace it.
+whoever relays it. Who of two customers with the same update copied the other is `app.mining.copies`' part.
 """
 
 from __future__ import annotations
@@ -15,26 +14,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from app.mining.reading import BlobReader, fetch
 from app.mining.round import SealedRound
-from app.protocol.digest import BlobRef
 from app.protocol.errors import BlobMissingError, BlobTamperedError, ProtocolError, RoundError
-from app.protocol.fixed_point import MODEL_DTYPE
 from app.protocol.manifest import MAX_RECEIPT_BYTES, Manifest
 from app.protocol.receipt import SignedReceipt
 from app.protocol.record import Reason
 from app.protocol.tensors import blob_limit, unpack
 
-
-class BlobReader(Protocol):
-    """As much of a `BlobStore` as is needed to verify a round."""
-
-    def get(self, ref: BlobRef, max_bytes: int) -> bytes:
-        """Return the blob, verified; see `BlobStore.get`."""
+SATURATED_PART = 16
+"""An update with more than one in so many entries at the ends of its type's range says nothing that was learnt."""
 
 
 class Forgery(StrEnum):
@@ -69,6 +62,10 @@ class Screened:
     reason: Reason
     update: npt.NDArray[np.signedinteger] | None = None
 
+    def precedence(self, sealed: SealedRound) -> tuple[int, int, bytes]:
+        """Return the key by which updates are ordered, see `SealedRound.precedence`."""
+        return sealed.precedence(self.index, self.signed.receipt.update)
+
 
 def sealed_manifest(sealed: SealedRound, store: BlobReader) -> Manifest:
     """Return the sealed manifest once everything in it is known to be its customers' own word.
@@ -81,7 +78,7 @@ def sealed_manifest(sealed: SealedRound, store: BlobReader) -> Manifest:
         If the store cannot be reached for now.
     """
     limit = (len(sealed.participants) + 1) * MAX_RECEIPT_BYTES
-    data = _fetch(sealed, store, "manifest", sealed.manifest, limit)
+    data = fetch(sealed, store, "manifest", sealed.manifest, limit)
     try:
         manifest = Manifest.from_bytes(data)
     except ProtocolError as error:
@@ -103,8 +100,21 @@ def sealed_manifest(sealed: SealedRound, store: BlobReader) -> Manifest:
     return manifest
 
 
-def screen(sealed: SealedRound, manifest: Manifest, store: BlobReader) -> tuple[Screened, ...]:
+def screen(
+    sealed: SealedRound, manifest: Manifest, store: BlobReader, earlier: frozenset[bytes]
+) -> tuple[Screened, ...]:
     """Fetch and check every update of a manifest that `sealed_manifest` returned; in its order, by address.
+
+    Parameters
+    ----------
+    sealed : SealedRound
+        The round.
+    manifest : Manifest
+        Its receipts.
+    store : BlobReader
+        Where the updates are.
+    earlier : frozenset of bytes
+        Digests of the updates that earlier rounds sealed: none of them counts again.
 
     Raises
     ------
@@ -112,28 +122,8 @@ def screen(sealed: SealedRound, manifest: Manifest, store: BlobReader) -> tuple[
         If the store failed in any other way than not having, or not rightly having, a blob.
     """
     index = {address: i for i, address in enumerate(sealed.customers)}
-    screened = [_screen_one(sealed, signed, index[signed.customer], store) for signed in manifest.receipts]
-    return _without_copies(screened)
-
-
-def fetch_model(sealed: SealedRound, store: BlobReader) -> bytes:
-    """Return the bytes of the global model that the round starts from.
-
-    Raises
-    ------
-    RoundError
-        If the store does not have them, or other ones.
-    """
-    return _fetch(sealed, store, "model", sealed.model, blob_limit(sealed.policy.layout, MODEL_DTYPE))
-
-
-def _fetch(sealed: SealedRound, store: BlobReader, what: str, ref: BlobRef, limit: int) -> bytes:
-    if ref.size > limit:
-        raise RoundError(f"round {sealed.round}: its {what} has {ref.size} bytes (allowed: up to {limit})")
-    try:
-        return store.get(ref, limit)
-    except (BlobMissingError, BlobTamperedError, ProtocolError) as error:
-        raise RoundError(f"round {sealed.round}: its {what} cannot be had: {error}") from error
+    screened = [_screen_one(sealed, signed, index[signed.customer], store, earlier) for signed in manifest.receipts]
+    return _without_copies(sealed, screened)
 
 
 def _check_signature(sealed: SealedRound, signed: SignedReceipt) -> None:
@@ -145,13 +135,19 @@ def _check_signature(sealed: SealedRound, signed: SignedReceipt) -> None:
         raise _void(sealed, Forgery.SIGNATURE, signed.customer)
 
 
-def _screen_one(sealed: SealedRound, signed: SignedReceipt, index: int, store: BlobReader) -> Screened:
+def _screen_one(
+    sealed: SealedRound, signed: SignedReceipt, index: int, store: BlobReader, earlier: frozenset[bytes]
+) -> Screened:
     layout, dtype = sealed.policy.layout, sealed.policy.update_dtype
     limit = blob_limit(layout, dtype)
+    if 0 < sealed.policy.strikes <= sealed.strikes(index):
+        return Screened(signed, index, Reason.EXCLUDED)
     if signed.receipt.model != sealed.model.sha256:
         return Screened(signed, index, Reason.WRONG_MODEL)
     if signed.receipt.blob.size > limit:
         return Screened(signed, index, Reason.TOO_LARGE)
+    if signed.receipt.update in earlier:
+        return Screened(signed, index, Reason.REPLAY)
     try:
         update = unpack(store.get(signed.receipt.blob, limit), layout, dtype)
     except BlobMissingError:
@@ -162,20 +158,24 @@ def _screen_one(sealed: SealedRound, signed: SignedReceipt, index: int, store: B
         return Screened(signed, index, Reason.MALFORMED)
     if not update.any():
         return Screened(signed, index, Reason.ZERO)
+    ends = (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    if SATURATED_PART * np.isin(update, ends).sum() > update.size:
+        return Screened(signed, index, Reason.RANGE)
     return Screened(signed, index, Reason.ACCEPTED, update.astype(dtype))
 
 
-def _without_copies(screened: Sequence[Screened]) -> tuple[Screened, ...]:
-    """Drop what is an exact copy; blobs are canonical, so equal updates are equal digests."""
-    authors: set[bytes] = set()
-    kept = []
-    for item in screened:
-        digest = item.signed.receipt.update
-        copied = item.reason is Reason.ACCEPTED and digest in authors
-        kept.append(replace(item, reason=Reason.COPY, update=None) if copied else item)
+def _without_copies(sealed: SealedRound, screened: Sequence[Screened]) -> tuple[Screened, ...]:
+    """Drop what is an exact copy of its predecessor's; blobs are canonical, so equal updates are equal digests."""
+    authors: dict[bytes, int] = {}
+    for item in sorted(screened, key=lambda item: item.precedence(sealed)):
         if item.reason is Reason.ACCEPTED:
-            authors.add(digest)
-    return tuple(kept)
+            authors.setdefault(item.signed.receipt.update, item.index)
+    return tuple(
+        replace(item, reason=Reason.COPY, update=None)
+        if item.reason is Reason.ACCEPTED and authors[item.signed.receipt.update] != item.index
+        else item
+        for item in screened
+    )
 
 
 def _void(sealed: SealedRound, forgery: Forgery, detail: str) -> RoundError:

@@ -12,7 +12,18 @@ from app.protocol.errors import ProtocolError
 from app.protocol.fixed_point import UPDATE_DTYPES, Grid
 from app.protocol.tensors import Layout, layout_from_json, layout_to_json
 
-_INTEGERS = ("rounds", "f", "gamma_initial", "gamma_max", "examples_cap", "fractional_bits", "tau", "cohort")
+_INTEGERS = (
+    "rounds",
+    "f",
+    "gamma_initial",
+    "gamma_max",
+    "examples_cap",
+    "fractional_bits",
+    "copy_cosine",
+    "strikes",
+    "tau",
+    "cohort",
+)
 _TEXTS = ("aggregator", "evaluation", "weighting", "precision")
 _MEMBERS = {*_INTEGERS, *_TEXTS, "layout", "model", "frozen", "config"}
 
@@ -34,7 +45,7 @@ class Policy:
     gamma_initial, gamma_max : int
         Reputation at the start and at most.
     examples_cap : int
-        An update weighs ``gamma * min(examples, examples_cap)``.
+        An update weighs ``gamma * min(examples, examples_cap, median of the round's claimed examples)``.
     fractional_bits : int
         The grid (`Grid`) that models and updates lie on.
     weighting : str
@@ -46,6 +57,10 @@ class Policy:
         buckets (`strategies.bucketing`).
     precision : str
         The integers that an update consists of: ``int16`` or ``int32``.
+    copy_cosine : int
+        Two updates are near copies from this cosine on, in millionths (`app.mining.copies`).
+    strikes : int
+        After so many L a customer is excluded: nothing of it is taken any more. 0: nobody is.
     layout : Layout
         Names and shapes of the trained parameters.
     model, frozen : BlobRef
@@ -66,6 +81,8 @@ class Policy:
     tau: int
     cohort: int
     precision: str
+    copy_cosine: int
+    strikes: int
     layout: Layout
     model: BlobRef
     frozen: BlobRef
@@ -80,6 +97,8 @@ class Policy:
             raise ProtocolError(f"a policy's precision is {' or '.join(UPDATE_DTYPES)}, not {self.precision!r:.40}")
         if self.cohort < 2 * self.f + 3:
             raise ProtocolError(f"a policy with f = {self.f} has a cohort of at least {2 * self.f + 3}")
+        if not 500_000 <= self.copy_cosine <= 1_000_000 or self.strikes < 0:
+            raise ProtocolError("a policy's copy_cosine is 500000 to 1000000 millionths, its strikes are not negative")
         Grid(self.fractional_bits)  # refuses what is out of range
 
     @property

@@ -46,8 +46,18 @@ class Reason(StrEnum):
     """L: the blob is not an update of this task: names, shapes, types, canonical form."""
     ZERO = "zero"
     """L: the update changes nothing."""
+    RANGE = "range"
+    """L: too many entries lie at the ends of the update's range."""
     COPY = "copy"
-    """L: the update equals that of a customer who comes earlier in the order of addresses."""
+    """L: the update equals that of a customer who came first (`SealedRound.precedence`)."""
+    NEAR_COPY = "near-copy"
+    """L: the update points the same way as that of a customer who came first."""
+    STALE = "stale"
+    """L: the update points the same way as what the last round changed in the model."""
+    REPLAY = "replay"
+    """L: the same update was sealed in an earlier round."""
+    EXCLUDED = "excluded"
+    """L: the customer was evaluated L so often that the task's rule takes nothing from it any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from app.protocol.tensors import pack, unpack
 from app.protocol.verdict import Verdict
 from app.protocol.vrf import public_key
 from app.store.embedded import EmbeddedStore
+from strategies.history import History
 
 SEED = 0
 MANUFACTURER = simulation_account(SEED, "manufacturer")
@@ -107,6 +108,11 @@ class World:
             model=self.model,
             seed=state.seed,
             miners=self.ledger.miners(),
+            submitted=tuple(
+                (self.ledger.customers().index(signed.customer), signed.receipt.update)
+                for signed in self.ledger.submissions(number)
+            ),
+            earlier=History(self.ledger).before(number),
         )
         outcome, voters = evaluate(sealed, self.store), electorate(sealed)
         tickets = [draw(a.address, s, voters.message) for a, s in zip(self.miners, self.secrets, strict=True)]

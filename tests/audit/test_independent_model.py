@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,15 +13,20 @@ from hypothesis import strategies as st
 
 from app.audit import robust
 from app.audit.blobs import Blobs, BlockDirectory, reference
+from app.audit.copies import mark_copies
 from app.audit.election import sub_users
 from app.audit.privacy import gaussian_delta
+from app.audit.screening import Screened
+from app.mining import screening as mining
 from app.mining import sortition
+from app.mining.copies import without_near_copies
 from app.privacy.calibration import gaussian_delta as calibrated
 from app.protocol.digest import sha256
 from app.store.base import reference as stored_reference
 from app.store.embedded import EmbeddedStore
 from strategies.aggregation import AGGREGATORS, combine, judge
 from strategies.bucketing import deal
+from strategies.direction import from_updates
 from strategies.evaluation import RULES
 
 ENTRIES = st.one_of(st.integers(-3, 3), st.integers(-(2**15), 2**15 - 1))
@@ -47,7 +54,7 @@ def test_scores_marks_shares_and_aggregate_are_the_miners(
     opinion = judge(narrow, digests, f, AGGREGATORS[name])
     assert judged is not None
     assert (tuple(judged.scores), tuple(judged.shares)) == (opinion.scores, opinion.shares)
-    assert judged.low == RULES[rule](opinion.scores, opinion.kept, f)
+    assert judged.low == RULES[rule](opinion.scores, opinion.kept, f, from_updates(narrow, opinion.kept))
 
     mine, theirs = robust.combine(updates, weights, f, name), combine(narrow, weights, f, AGGREGATORS[name])
     assert (mine is None) == (theirs is None)
@@ -70,7 +77,7 @@ def test_scores_through_buckets_are_the_miners(
     opinion = judge(given_, names, f, AGGREGATORS[name], buckets)
     assert judged is not None
     assert (tuple(judged.scores), tuple(judged.shares)) == (opinion.scores, opinion.shares)
-    assert judged.low == RULES["outlier"](opinion.scores, opinion.kept, f)
+    assert judged.low == RULES["outlier"](opinion.scores, opinion.kept, f, from_updates(given_, opinion.kept))
 
 
 def test_too_few_updates_are_no_judgement() -> None:
@@ -126,3 +133,27 @@ def test_a_cid_of_three_levels_is_rebuilt_too(monkeypatch: pytest.MonkeyPatch) -
             assert reference(bytes(range(size % 256)) * 2) == stored_reference(bytes(range(size % 256)) * 2)
     finally:
         unixfs._link_frame.cache_clear()
+
+
+@given(
+    st.lists(st.lists(st.integers(-9, 9), min_size=2, max_size=2).filter(any), min_size=1, max_size=8),
+    st.integers(0, 3),
+    st.booleans(),
+    st.data(),
+)
+def test_copies_are_the_miners(vectors: list[list[int]], f: int, moved: bool, data: st.DataObject) -> None:
+    """Small entries, so that many are copies; the bound is the cosine of 18 degrees."""
+    arrays = [np.array(vector, np.int64) for vector in vectors]
+    step = np.array([3, 4], np.int64) if moved else None
+    order = data.draw(st.permutations(range(len(arrays))))
+    policy = SimpleNamespace(copy_cosine=950_000, f=f, cohort=10)
+
+    def items(kind: Any) -> list[Any]:
+        receipt = [SimpleNamespace(receipt=SimpleNamespace(update=bytes([i]))) for i in range(len(arrays))]
+        return [kind(receipt[i], i, "accepted", arrays[i]) for i in range(len(arrays))]
+
+    sealed: Any = SimpleNamespace(policy=policy, precedence=lambda index, _: order.index(index))
+    miners, _ = without_near_copies(sealed, items(mining.Screened), step)
+    mine = items(Screened)
+    mark_copies([mine[i] for i in order], step, f, policy.copy_cosine, policy.cohort)
+    assert [item.reason for item in mine] == [str(item.reason) for item in miners]

@@ -114,6 +114,8 @@ def _policy(model: object, aggregator: str) -> Policy:
         weighting="stake",
         tau=1,
         cohort=COHORT,
+        copy_cosine=999_000,
+        strikes=0,
         precision="int16",
         layout=LAYOUT,
         model=model,  # type: ignore[arg-type]

@@ -98,6 +98,8 @@ def world(privacy: PrivacyConfig = RECORD, head: str = "auto") -> World:
         fractional_bits=grid.fractional_bits,
         weighting="equal",
         tau=1,
+        copy_cosine=999_000,
+        strikes=0,
         layout=shape,
         model=reference(initial),
         frozen=reference(frozen),

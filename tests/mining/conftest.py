@@ -13,8 +13,9 @@ import pytest
 
 from app.ledger.task_records import Finalisation
 from app.mining.miner import Miner
+from app.mining.outcome import evaluate
 from app.mining.roles import Docket
-from app.mining.round import SealedRound
+from app.mining.round import EarlierRound, SealedRound
 from app.protocol import vrf
 from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import BlobMissingError, BlobTamperedError, LedgerError, StoreUnavailableError
@@ -23,6 +24,7 @@ from app.protocol.keys import simulation_account, simulation_secret
 from app.protocol.manifest import Manifest
 from app.protocol.policy import Policy
 from app.protocol.receipt import ENCODING, Receipt, SignedReceipt
+from app.protocol.record import Election, RoundRecord
 from app.protocol.seat import Seat
 from app.protocol.signing import Domain
 from app.protocol.tensors import Layout, pack, parameter_count
@@ -158,6 +160,8 @@ class World:
             "fractional_bits": 14,
             "weighting": "equal",
             "tau": 3,
+            "copy_cosine": 999_000,
+            "strikes": 0,
             "layout": LAYOUT,
             "model": self.model,
             "frozen": self.model,
@@ -200,6 +204,8 @@ class World:
         tweaks: dict[int, Tweak] | None = None,
         reputation: tuple[int, ...] | None = None,
         round_number: int = 1,
+        earlier: tuple[EarlierRound, ...] = (),
+        submitted: tuple[int, ...] = (),
     ) -> SealedRound:
         """Seal a round; every customer sends an honest update unless ``updates`` or ``tweaks`` say otherwise."""
         vectors = {i: self.update(i) for i in range(len(self.customers))} if updates is None else updates
@@ -225,7 +231,17 @@ class World:
                 Seat(account.address, vrf.public_key(secret))
                 for account, secret in zip(self.miner_accounts, self.secrets, strict=True)
             ),
+            submitted=tuple((i, sha256(pack(vectors[i], LAYOUT, self.policy.update_dtype))) for i in submitted),
+            earlier=earlier,
         )
+
+    def past(self, sealed: SealedRound) -> EarlierRound:
+        """Return a sealed round as a finalised one, with everything that it leaves in the store."""
+        outcome = evaluate(sealed, self.store)
+        self.store.put(outcome.model)
+        record = RoundRecord(outcome.evaluation, Election((), self.miner_accounts[0].address, sealed.seed))
+        ref = self.store.put(record.to_bytes())
+        return EarlierRound(sealed.round, sealed.manifest, ref, sealed.participants, outcome.evaluation.honest)
 
     def _entry(self, sent: Submission) -> SignedReceipt:
         ref = self.store.put(sent.blob)

@@ -8,7 +8,7 @@ import pytest
 
 from app.mining.outcome import evaluate
 from app.mining.round import SealedRound
-from app.mining.screening import Forgery
+from app.mining.screening import SATURATED_PART, Forgery
 from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import ProtocolError, RoundError, StoreUnavailableError
 from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
@@ -25,9 +25,8 @@ GOOD = np.arange(108)
 def _reasons(world, sealed: SealedRound) -> dict[int, Reason]:
     entries = evaluate(sealed, world.store).evaluation.customers
     assert all((entry.mark is Mark.H) == (entry.reason is Reason.ACCEPTED) for entry in entries)
-    assert all(
-        entry.score is None and not entry.selected and entry.weight == 0 for entry in entries if entry.index == 3
-    )
+    refused = [entry for entry in entries if entry.reason not in (Reason.ACCEPTED, Reason.DISSIMILAR)]
+    assert all(entry.score is None and not entry.selected and entry.weight == 0 for entry in refused)
     return {entry.index: entry.reason for entry in entries}
 
 
@@ -89,21 +88,74 @@ def test_zero(world, with_blob) -> None:
     assert _reasons(world, sealed) == _only(Reason.ZERO)
 
 
-def test_copies_cost_all_but_the_first_by_address(world) -> None:
+@pytest.mark.parametrize("part", [1, SATURATED_PART - 1, SATURATED_PART + 1])
+def test_range(world, with_blob, part: int) -> None:
+    """108 entries: up to 6 may lie at the ends of int16."""
+    vector = world.update(3)
+    vector[: len(vector) // part] = np.where(np.arange(len(vector) // part) % 2, 32767, -32768)
+    reason = _reasons(world, world.seal(tweaks={3: with_blob(pack(vector, LAYOUT, UPDATE_DTYPE))}))[3]
+    assert (reason is Reason.RANGE) == (part < SATURATED_PART)
+
+
+def test_a_replay_of_an_earlier_round_is_refused_whoever_sends_it(world) -> None:
+    past = world.past(world.seal())
+    updates = {i: world.update(i + 20) for i in range(10)} | {3: world.update(3), 4: world.update(7)}
+    assert _reasons(world, world.seal(updates, round_number=2, earlier=(past,))) == {
+        i: Reason.REPLAY if i in (3, 4) else Reason.ACCEPTED for i in range(10)
+    }
+    assert set(_reasons(world, world.seal(updates, round_number=2)).values()) == {Reason.ACCEPTED}
+
+
+@pytest.mark.parametrize(("strikes", "excluded"), [(0, []), (1, [6]), (2, [6]), (3, [])])
+def test_who_was_judged_low_too_often_is_excluded(make_world, strikes: int, excluded: list[int]) -> None:
+    """Customer 6 got L twice, and customer 9 was absent three times, which is no judgement."""
+    world = make_world(strikes=strikes)
+    past = replace(world.past(world.seal()), participants=tuple(range(9)), honest=tuple(range(9)))
+    low = replace(past, honest=(0, 1, 2, 3, 4, 5, 7, 8))
+    earlier = (replace(low, round=1), replace(past, round=2), replace(low, round=4))
+    sealed = world.seal({i: world.update(i + 20) for i in range(10)}, round_number=5, earlier=earlier)
+    assert [sealed.strikes(i) for i in (5, 6, 9)] == [0, 2, 0]
+    assert [i for i, reason in _reasons(world, sealed).items() if reason is Reason.EXCLUDED] == excluded
+
+
+@pytest.mark.parametrize(("submitted", "author"), [((), None), ((5,), 5), ((8, 2), 8), ((8, 5, 2), 8)])
+def test_copies_cost_all_but_the_first(world, submitted: tuple[int, ...], author: int | None) -> None:
+    """First on chain in the chain's order, then by a hash that nobody knows before the seal."""
     updates = {i: world.update(i) for i in range(10)}
     updates[2] = updates[5] = updates[8]
-    entries = evaluate(world.seal(updates), world.store).evaluation.customers
-    first, *others = sorted((2, 5, 8), key=lambda i: int(world.customers[i], 16))
-    assert {entry.index for entry in entries if entry.reason is Reason.COPY} == set(others)
-    assert next(entry for entry in entries if entry.index == first).reason is Reason.ACCEPTED
+    sealed = world.seal(updates, submitted=submitted)
+    if author is None:
+        author = min((2, 5, 8), key=lambda i: sha256(sealed.root + bytes.fromhex(world.customers[i][2:])))
+    reasons = _reasons(world, sealed)
+    assert {i for i, reason in reasons.items() if reason is Reason.COPY} == {2, 5, 8} - {author}
+    assert reasons[author] is Reason.ACCEPTED
+
+
+def test_an_earlier_receipt_for_something_else_makes_nobody_an_author(world) -> None:
+    """A copier submits anything on chain at once, and relays the copy later."""
+    updates = {i: world.update(i) for i in range(10)}
+    updates[8] = updates[2]
+    sealed = world.seal(updates, submitted=(2,))
+    early = (8, sha256(b"anything"))
+    assert _reasons(world, replace(sealed, submitted=(early, *sealed.submitted)))[8] is Reason.COPY
+
+
+def test_no_address_always_comes_first(world) -> None:
+    updates = {i: world.update(i) for i in range(10)}
+    updates[2] = updates[5]
+    losers = set()
+    for salt in range(12):
+        updates[0] = world.update(100 + salt)
+        losers |= {i for i, reason in _reasons(world, world.seal(updates)).items() if reason is Reason.COPY}
+    assert losers == {2, 5}
 
 
 def test_a_copy_of_an_update_that_is_refused_is_no_copy(world, with_receipt) -> None:
     """The author's receipt is for another model, so its update is not in the round."""
     updates = {i: world.update(i) for i in range(10)}
-    first, second = sorted((3, 8), key=lambda i: int(world.customers[i], 16))
+    first, second = 3, 8
     updates[second] = updates[first]
-    sealed = world.seal(updates, tweaks={first: with_receipt(model=b"\7" * 32)})
+    sealed = world.seal(updates, tweaks={first: with_receipt(model=b"\7" * 32)}, submitted=(first,))
     reasons = {entry.index: entry.reason for entry in evaluate(sealed, world.store).evaluation.customers}
     assert reasons[first] is Reason.WRONG_MODEL
     assert reasons[second] is Reason.ACCEPTED
@@ -111,9 +163,9 @@ def test_a_copy_of_an_update_that_is_refused_is_no_copy(world, with_receipt) -> 
 
 def test_what_is_refused_for_another_reason_is_not_called_a_copy(world, with_receipt) -> None:
     updates = {i: world.update(i) for i in range(10)}
-    first, second = sorted((3, 8), key=lambda i: int(world.customers[i], 16))
+    first, second = 3, 8
     updates[second] = updates[first]
-    sealed = world.seal(updates, tweaks={second: with_receipt(model=b"\7" * 32)})
+    sealed = world.seal(updates, tweaks={second: with_receipt(model=b"\7" * 32)}, submitted=(second,))
     reasons = {entry.index: entry.reason for entry in evaluate(sealed, world.store).evaluation.customers}
     assert reasons[first] is Reason.ACCEPTED
     assert reasons[second] is Reason.WRONG_MODEL
