@@ -288,6 +288,8 @@ def test_a_share_for_the_test_is_refused_where_the_folder_has_one(tmp_path: Path
 
 def test_more_attackers_than_are_withstood_are_allowed_and_said() -> None:
     assert warnings(DEFAULT) == []
+    (line,) = warnings(compose(["strategy.aggregator=fedavg"]))
+    assert line == "warning: strategy.aggregator=fedavg withstands nobody, and attack.count=1 attack"
     (line,) = warnings(compose(["attack.count=3"]))
     assert "attack.count=3" in line
     assert "strategy.f=1" in line
