@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,6 +183,16 @@ def test_the_manufacturer_cancels_and_reclaims(
     evidence = open_chain(file, readonly=True)
     assert evidence.balance(address) == unclaimed
     evidence.close()
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(chain: Chain, file: Path) -> None:
+    earned(chain)
+    line = [sys.executable, "-m", "app.cli", "task", "show", str(file), "--json"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 def test_one_key_on_two_chains_of_the_same_id(tmp_path: Path, keys: Path, capsys: pytest.CaptureFixture[str]) -> None:
