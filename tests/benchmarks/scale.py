@@ -13,6 +13,7 @@ import argparse
 import math
 import multiprocessing
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -158,6 +159,7 @@ def main() -> None:
     for size in options.sizes:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             found.append(pool.apply(play, (size, options.aggregator)))
+        print(f"{size:,} customers: {found[-1][0]['all']:.1f} s", file=sys.stderr, flush=True)
     _table("seconds, peak MB", options.sizes, [seconds for seconds, _ in found])
     _table("gas", options.sizes, [gas for _, gas in found])
 
