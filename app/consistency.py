@@ -188,6 +188,7 @@ def _validate_data(data: DataConfig) -> None:
     if not 0 < data.test_share < 1:
         raise ConfigError("data.test_share", f"{data.test_share} is impossible", "a number between 0 and 1")
     in_range("data.public", data.public, 1, 1_000_000)
+    in_range("data.records", data.records, 2, 1_000_000_000)
     if data.name == "folder" and not data.path:
         raise ConfigError(
             "data.path", "must be given with data=folder", "the folder with your train.* and test.* files"

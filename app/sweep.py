@@ -28,6 +28,7 @@ from app.config import compose_all, sweep_parameters
 from app.consistency import warnings
 from app.overrides import expand
 from app.protocol.errors import ConfigError, HearthError
+from app.reporting.pivot import detection, pivot
 from app.reporting.summary import percent, short, thousands
 from app.run_directory import make_fresh_directory, make_named_directory, runs_home, write_atomically
 from app.settings import KEYS, Config
@@ -39,6 +40,8 @@ _GRACE = 10.0
 _FIELDS = (
     "accuracy",
     "public_accuracy",
+    "attackers_low",
+    "honest_low",
     "epsilon",
     "gas_per_customer",
     "seconds",
@@ -86,6 +89,7 @@ class Outcome:
         values = (
             result.get("accuracy"),
             result["accuracy_by_round"][0] if result.get("accuracy_by_round") else None,
+            *detection(result),
             result.get("privacy", {}).get("epsilon"),
             result.get("gas", {}).get("per_customer"),
             round(self.seconds, 1),
@@ -140,7 +144,10 @@ def sweep(overrides: Sequence[str], task: Task | None = None, console: Console |
     except BaseException as error:
         error.add_note(f"what the sweep wrote until then ({len(rows)} of {len(jobs)} jobs ended): {folder}")
         raise
-    console.print(table([rows[job.name] for job in jobs]))
+    done = [rows[job.name] for job in jobs]
+    console.print(table(done))
+    if (by_rule := pivot(done, list(jobs[0].overrides))) is not None:
+        console.print(by_rule)
     console.print(Text(f"evidence: {folder} (sweep.json, sweep.csv)"), soft_wrap=True)
     return 1 if any(row["error"] for row in rows.values()) else 0
 

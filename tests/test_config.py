@@ -173,6 +173,7 @@ MISTAKES = [
     (["privacy.randomness=dice"], "privacy.randomness", "seeded-insecure, system"),
     (["data.alpha=0"], "data.alpha", "above 0"),
     (["data.public=0"], "data.public", "1.."),
+    (["data.records=1"], "data.records", "2.."),
     (["data.test_share=1"], "data.test_share", "between 0 and 1"),
     (["data.partition=random"], "data.partition", "iid, dirichlet, column"),
     (["data.partition=column"], "data.partition", "iid, dirichlet"),

@@ -32,6 +32,9 @@ class DataConfig:
     public : int
         Records of each class that the manufacturer itself owns, >= 1. They are taken from train, at most half of a
         class, and no customer has them.
+    records : int or None
+        How many of the train records are used, class by class in proportion, and with them the same share of the test
+        records; None takes all.
     test_share : float
         Share of the records that is held out where the source has one file, in (0, 1).
     """
@@ -43,6 +46,7 @@ class DataConfig:
     alpha: float = 0.5
     column: str | None = None
     public: int = 3
+    records: int | None = None
     test_share: float = 0.2
 
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from app.protocol.errors import ConfigError
+
 Kind = Literal["signal", "image", "table"]
 Inputs = list[NDArray[np.float32]] | NDArray[Any]
 
@@ -104,6 +106,40 @@ class ManufacturerData:
     public: Dataset
     test: Dataset
     summary: DataSummary
+
+
+def stratified_sample(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Return ``count`` positions, ascending: of every class its share of them, drawn by the seed, and one at least.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer records, or more classes.
+    """
+    classes = np.unique(labels)
+    if not len(classes) <= count <= len(labels):
+        problem = f"{count} cannot be taken of {len(labels)} records of {len(classes)} classes"
+        raise ConfigError("data.records", problem, f"{len(classes)}..{len(labels)}")
+    rng = np.random.default_rng([seed, 0x5A3])
+    place = np.empty(len(labels))
+    for label in classes:
+        members = rng.permutation(np.flatnonzero(labels == label))
+        place[members] = (np.arange(len(members)) + 0.5) / len(members)
+        place[members[0]] = 0.0
+    return np.sort(np.argsort(place, kind="stable")[:count])
+
+
+def sample(source: Source, count: int, seed: int) -> Source:
+    """Return a source with ``count`` of its train records, and the same share of its test records."""
+    train, test = source.train, source.test
+    kept = share_of_test(test.labels, count, len(train), seed)
+    return Source(train.subset(stratified_sample(train.labels, count, seed)), test.subset(kept), source.ignored)
+
+
+def share_of_test(labels: NDArray[np.int64], count: int, of: int, seed: int) -> NDArray[np.int64]:
+    """Return the positions of the test records that go with ``count`` of ``of`` train records."""
+    classes = len(np.unique(labels))
+    return stratified_sample(labels, min(len(labels), max(classes, round(len(labels) * count / of))), seed)
 
 
 def stratified_split(labels: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

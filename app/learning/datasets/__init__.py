@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from app.learning.config import DATA_SETS, DataConfig
-from app.learning.data import Source
+from app.learning.data import Source, sample
 from app.protocol.errors import ConfigError
 
 _lock = threading.Lock()
@@ -29,7 +29,7 @@ def load(data: DataConfig, seed: int) -> Source:
         raise ConfigError("data.test_share", f"{data.test_share} is not a share", allowed="between 0 and 1")
     group = data.column if data.partition == "column" else None
     with _lock:  # a data set is read once, however many customers ask at the same time
-        return _load(data.name, data.path, data.label, group, data.test_share, seed)
+        return _load(data.name, data.path, data.label, group, data.test_share, data.records, seed)
 
 
 def has_test(name: str, path: str | None) -> bool:
@@ -51,19 +51,29 @@ def has_test(name: str, path: str | None) -> bool:
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, path: str | None, label: str | None, group: str | None, test_share: float, seed: int) -> Source:
+def _load(
+    name: str,
+    path: str | None,
+    label: str | None,
+    group: str | None,
+    test_share: float,
+    records: int | None,
+    seed: int,
+) -> Source:
     if name == "plaid":
         from app.learning.datasets import plaid
 
-        return plaid.load()
-    if name == "digits":
+        source = plaid.load()
+    elif name == "digits":
         from app.learning.datasets import digits
 
-        return digits.load(test_share, seed)
-    if name == "mnist":
+        source = digits.load(test_share, seed)
+    elif name == "mnist":
         from app.learning.datasets import mnist
 
-        return mnist.load(path, label, group, test_share, seed)
-    from app.learning.datasets import folder
+        return mnist.load(path, label, group, test_share, seed, records)
+    else:
+        from app.learning.datasets import folder
 
-    return folder.load(path, label, group, test_share, seed)
+        return folder.load(path, label, group, test_share, seed, records)
+    return source if records is None else sample(source, records, seed)

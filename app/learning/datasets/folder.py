@@ -11,14 +11,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from app.learning.data import Dataset, Source, stratified_split
+from app.learning.data import Dataset, Source, sample, share_of_test, stratified_sample, stratified_split
 from app.learning.datasets import columns as reading
 from app.learning.datasets.tables import SUFFIXES, Column, Columns, read
 from app.protocol.errors import DataError
 
 
-def load(path: str | None, label: str | None, group: str | None, test_share: float, seed: int) -> Source:
+def load(
+    path: str | None, label: str | None, group: str | None, test_share: float, seed: int, records: int | None = None
+) -> Source:
     """Read a folder.
 
     Parameters
@@ -33,6 +36,8 @@ def load(path: str | None, label: str | None, group: str | None, test_share: flo
         Share that is held out where there is one file.
     seed : int
         Decides which records those are.
+    records : int or None
+        How many train records are used; None takes all.
 
     Raises
     ------
@@ -45,8 +50,9 @@ def load(path: str | None, label: str | None, group: str | None, test_share: flo
     if test is None:
         source = from_columns(read(train), None, label, group, str(train))
         rest, held = stratified_split(source.train.labels, test_share, seed)
-        return Source(source.train.subset(rest), source.train.subset(held), source.ignored)
-    return from_columns(read(train), read(test), label, group, str(train), str(test))
+        source = Source(source.train.subset(rest), source.train.subset(held), source.ignored)
+        return source if records is None else sample(source, records, seed)
+    return from_columns(read(train), read(test), label, group, str(train), str(test), seed, records)
 
 
 def find(folder: Path) -> tuple[Path, Path | None]:
@@ -76,8 +82,13 @@ def from_columns(
     group: str | None,
     train_name: str,
     test_name: str = "",
+    seed: int = 0,
+    records: int | None = None,
 ) -> Source:
-    """Make a source of columns; without ``test`` its test set is empty (the caller splits)."""
+    """Make a source of columns; without ``test`` its test set is empty (the caller splits, and takes its sample).
+
+    Of two files no image is decoded that ``records`` leaves out.
+    """
     name = label or "label"
     names = reading.class_names(_column(train, name, train_name), name, train_name)
     classes = reading.sorted_classes(set(names), train_name)
@@ -87,22 +98,35 @@ def from_columns(
         _column(train, group, train_name, "data.column")
     ignored = tuple(key for key in candidates if key not in schema.columns)
 
-    def dataset(part: Columns, labels: list[str], where: str) -> Dataset:
+    def dataset(part: Columns, labels: list[str], where: str, of: int | None = None) -> Dataset:
         place = {text: position for position, text in enumerate(classes)}
         unknown = sorted({text for text in labels if text not in place})
         if unknown:
             raise DataError(f"{where}: class {unknown[0]!r} is not in train (there are: {', '.join(classes[:12])})")
         groups = np.array([str(value) for value in part[group]]) if group is not None and group in part else None
         positions = np.array([place[text] for text in labels], np.int64)
+        if records is not None and test is not None:
+            rows = (
+                stratified_sample(positions, records, seed)
+                if of is None
+                else share_of_test(positions, records, of, seed)
+            )
+            part, positions = {key: _rows(part[key], rows) for key in schema.columns if key in part}, positions[rows]
+            groups = None if groups is None else groups[rows]
         return Dataset(reading.inputs(part, schema, where), positions, classes, schema.kind, groups)
 
     first = dataset(train, names, train_name)
     if test is None:
         return Source(first, first.subset([]), ignored)
-    second = dataset(test, reading.class_names(_column(test, name, test_name), name, test_name), test_name)
+    test_names = reading.class_names(_column(test, name, test_name), name, test_name)
+    second = dataset(test, test_names, test_name, len(names))
     if first.input_shape != second.input_shape:
         raise DataError(f"{test_name}: records of shape {second.input_shape}, those of train have {first.input_shape}")
     return Source(first, second, ignored)
+
+
+def _rows(column: Column, rows: NDArray[np.int64]) -> Column:
+    return column[rows] if isinstance(column, np.ndarray) else [column[row] for row in rows]
 
 
 def _column(part: Columns, name: str, where: str, key: str = "data.label") -> Column:

@@ -19,7 +19,9 @@ HUB_NAME = "ylecun/mnist"
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
-def load(path: str | None, label: str | None, group: str | None, test_share: float, seed: int) -> Source:
+def load(
+    path: str | None, label: str | None, group: str | None, test_share: float, seed: int, records: int | None = None
+) -> Source:
     """Read ``path`` (a folder or a hub name); None looks in `places` and then asks the hub for `HUB_NAME`.
 
     Raises
@@ -29,10 +31,10 @@ def load(path: str | None, label: str | None, group: str | None, test_share: flo
     """
     path = locate(path)
     if Path(path).expanduser().is_dir():
-        return folder.load(path, label, group, test_share, seed)
+        return folder.load(path, label, group, test_share, seed, records)
     if not _HUB.fullmatch(path):
         raise DataError(f"data.path: {path} is neither a folder nor a name on the Hugging Face hub ({HUB_NAME})")
-    return _from_hub(path, label, group)
+    return _from_hub(path, label, group, seed, records)
 
 
 def locate(path: str | None) -> str:
@@ -48,7 +50,7 @@ def places() -> list[Path]:
     return [*found, checkout.parent / "shared" / "data" / "mnist", checkout / "shared" / "data" / "mnist"]
 
 
-def _from_hub(name: str, label: str | None, group: str | None) -> Source:
+def _from_hub(name: str, label: str | None, group: str | None, seed: int, records: int | None) -> Source:
     import datasets  # takes seconds, and only the hub needs it
 
     try:
@@ -59,4 +61,4 @@ def _from_hub(name: str, label: str | None, group: str | None) -> Source:
     if not {"train", "test"} <= set(parts):
         raise DataError(f"{name}: has parts {', '.join(map(str, parts))}; train and test are needed")
     train, test = (from_arrow(parts[part].with_format("arrow")[:], f"{name} {part}") for part in ("train", "test"))
-    return folder.from_columns(train, test, label, group, f"{name} train", f"{name} test")
+    return folder.from_columns(train, test, label, group, f"{name} train", f"{name} test", seed, records)

@@ -21,7 +21,7 @@ from app.learning.models.signature import SIZE
 from app.protocol.errors import ConfigError
 
 Augment = Callable[[Inputs, np.random.Generator], Inputs]
-_MODELS_OF_KIND = {"signal": ("signal",), "image": ("scattering", "cnn"), "table": ("mlp",)}
+_MODELS_OF_KIND = {"signal": ("signal",), "image": ("scattering", "mlp", "cnn"), "table": ("mlp",)}
 _BOTTLENECK = {"scattering": 256, "signal": 32, "cnn": 32, "mlp": 32}
 """Measured: what is learnt from few records wants few features; the fixed transform's components are worth more."""
 
@@ -157,7 +157,8 @@ def _stages(
         stages = (cnn if name == "cnn" else scattering).stages(summary.input_shape, bottleneck)
         return stages, cnn.prepare, cnn.augment, (colours, height, width)
     columns = math.prod(summary.input_shape)
-    return mlp.stages(columns, bottleneck), mlp.prepare, mlp.augment, (columns,)
+    augment = cnn.augment if summary.kind == "image" else mlp.augment
+    return mlp.stages(columns, bottleneck), mlp.prepare, augment, (columns,)
 
 
 def _trunk(stages: dict[str, nn.Module], split: str, shape: tuple[int, ...]) -> tuple[nn.Module, int]:

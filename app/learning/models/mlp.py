@@ -1,4 +1,4 @@
-"""Model ``mlp``: tables. Phone: scale, bottleneck. MEC: the head."""
+"""Model ``mlp``: tables, and images as rows of pixels. Phone: scale, bottleneck. MEC: the head."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ def stages(columns: int, bottleneck: int) -> dict[str, nn.Module]:
 
 
 def prepare(inputs: Inputs) -> Tensor:
-    """Return the table as a tensor (n, columns)."""
-    return to_tensor(inputs)
+    """Return table or images as a tensor (n, columns); bytes become 0..1."""
+    scale = 1 / 255 if isinstance(inputs, np.ndarray) and inputs.dtype == np.uint8 else 1.0
+    return to_tensor(inputs).flatten(1) * scale
 
 
 def augment(inputs: Inputs, generator: np.random.Generator) -> Inputs:
