@@ -102,7 +102,9 @@ def check_phones(home: Path, policy: Policy, task: ChainTask, rounds: list[Check
         if customer not in last and not folder.exists():
             continue  # it never took part
         entries = _check_ledger(folder / "privacy.jsonl", place, customer, policy)
-        kept = _kept_receipts(folder / "receipts.jsonl", place, customer, task)
+        path = folder / "receipts.jsonl"
+        silent = customer not in last and not path.exists()  # it trained and signed nothing
+        kept = [] if silent else _kept_receipts(path, place, customer, task)
         unsealed += _compare_receipts(place, customer, kept, rounds)
         if customer in last:
             same(f"{place}/privacy.jsonl, releases in the last receipt", len(entries), last[customer].releases)
