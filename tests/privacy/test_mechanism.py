@@ -81,6 +81,7 @@ def test_the_released_features_obey_the_stated_law(name: str) -> None:
     assert obeys_the_law(released(NOISED[name]), NOISED[name], long_features(19_968))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NOISED)
 def test_so_they_do_with_the_operating_systems_randomness(name: str) -> None:
     """False alarm below 1e-4 a run, so one of three has to pass: below 1e-12."""
