@@ -16,9 +16,9 @@ _MOST_POINTS = 65_535
 _MOST_WEIGHT = {bits: (2**63 - 1) // (2**bits + 2) for bits in (16, 32)}
 """What all weights of a round may sum to, by the bits of an update's entries: beyond it the exact sums of
 `strategies.fedavg` would leave 63 bits."""
-_NOISED = ("privacy", ("record", "laplace", "paper"))
+_NOISED = ("privacy", ("record", "laplace", "paper", "paper_batch"))
 _RECORD = ("privacy", ("record", "laplace"))
-_PAPER = ("privacy", ("paper",))
+_PAPER = ("privacy", ("paper", "paper_batch"))
 _USED_BY: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "data.alpha": (("data.partition", ("dirichlet",)),),
     "data.column": (("data.partition", ("column",)),),
@@ -26,6 +26,7 @@ _USED_BY: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "attack.knowledge": (("attack", COLLUDING),),
     "attack.jitter": (("attack", COLLUDING),),
     "engine.workers": (("engine", ("local",)),),
+    **{f"probe.{leaf}": (("probe", ("privacy",)),) for leaf in ("epsilons", "records", "passes")},
     **{f"privacy.{leaf}": (_NOISED,) for leaf in ("epsilon", "budget", "randomness")},
     **{f"privacy.{leaf}": (_RECORD,) for leaf in ("delta", "clip")},
     "privacy.calibration": (_PAPER,),
@@ -67,6 +68,9 @@ def validate(config: Config) -> Config:
     _validate_bounds(config)
     _validate_data(config.data)
     _validate_model(config.model)
+    if config.probe.name == "privacy" and config.privacy.mechanism != "gaussian":
+        problem = f"attacks releases with Gaussian noise, and privacy.mechanism={config.privacy.mechanism} has another"
+        raise ConfigError("probe", problem, "none, or privacy=record")
     return config
 
 

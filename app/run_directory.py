@@ -129,6 +129,11 @@ class RunDirectory:
         """The homes of the simulated phones and MECs."""
         return self.path / "customers"
 
+    @property
+    def reconstructions_path(self) -> Path:
+        """What an adversary draws from releases, where the run was probed."""
+        return self.path / "reconstructions.png"
+
     def round_path(self, number: int) -> Path:
         """Return the folder of round ``number`` (from 1)."""
         return self.path / "rounds" / f"{number:04d}"

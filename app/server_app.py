@@ -17,7 +17,7 @@ from app.consistency import warnings
 from app.protocol.errors import HearthError
 from app.reporting.progress import Progress, choose_progress
 from app.result import build_result, round_metrics, round_report
-from app.run_directory import RunDirectory
+from app.run_directory import RunDirectory, write_atomically
 from app.settings import EngineConfig
 from app.task import Evaluator, Prepared, Task, publish
 from strategies.hearth import Hearth
@@ -91,11 +91,22 @@ def run(grid: Grid, prepared: Prepared, directory: RunDirectory, progress: Progr
         )
         clock.seconds["total"] = prepared.seconds + time.perf_counter() - start
         result = build_result(task, strategy, watch.accuracies, watch.losses, clock, directory)
+        if prepared.config.probe.name != "none":
+            result["probe"] = _probe(prepared, directory)
     finally:
         progress.end()
         task.close()
     directory.write_result(result)
     return result
+
+
+def _probe(prepared: Prepared, directory: RunDirectory) -> dict[str, Any]:
+    """Attack one customer's releases; leave the picture in the run directory and return the measurements."""
+    from app.probe.privacy import probe
+
+    measured, picture = probe(prepared.config, prepared.model.phone, prepared.data.test)
+    write_atomically(directory.reconstructions_path, picture)
+    return measured | {"picture": str(directory.reconstructions_path)}
 
 
 class _Watch:

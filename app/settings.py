@@ -9,6 +9,7 @@ from app.customer.attacks import AttackConfig
 from app.learning.config import DataConfig, ModelConfig, default_training
 from app.ledger.config import ChainConfig, TermsConfig, WalletConfig
 from app.privacy.config import PrivacyConfig
+from app.probe.config import ProbeConfig
 from app.protocol.errors import ConfigError
 from app.protocol.seat import MOST_STAKE
 from app.run_directory import check_name
@@ -208,6 +209,7 @@ class Config:
     wallet: WalletConfig
     store: StoreConfig
     engine: EngineConfig
+    probe: ProbeConfig
 
     def __post_init__(self) -> None:
         in_range("seed", self.seed, 0, 2**63 - 1)

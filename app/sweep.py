@@ -25,11 +25,12 @@ from rich.table import Table
 from rich.text import Text
 
 from app.config import compose_all, sweep_parameters
-from app.consistency import warnings
+from app.consistency import unused, warnings
 from app.overrides import expand
 from app.protocol.errors import ConfigError, HearthError
 from app.reporting.pivot import detection, pivot
 from app.reporting.summary import percent, short, thousands
+from app.reporting.sweep_plot import UNUSED, plot
 from app.run_directory import make_fresh_directory, make_named_directory, runs_home, write_atomically
 from app.settings import KEYS, Config
 
@@ -134,10 +135,12 @@ def sweep(overrides: Sequence[str], task: Task | None = None, console: Console |
         print(line, file=sys.stderr)
     console.print(f"{len(jobs)} jobs, {at_once} at a time; evidence: {folder}", soft_wrap=True)
     rows: dict[str, dict[str, Any]] = {}
+    curves: dict[str, list[float]] = {}
     try:
         with closing(_run(jobs, folder, at_once, task or run_job, _context(preload=task is None))) as outcomes:
             for outcome in outcomes:
                 row = rows[outcome.job.name] = outcome.row(folder)
+                curves[outcome.job.name] = (outcome.result or {}).get("accuracy_by_round", [])
                 said = outcome.error or f"accuracy {_cell(row['accuracy'], percent)}"
                 console.print(Text(f"{len(rows)}/{len(jobs)} {outcome.job.name}: {said}"), soft_wrap=True)
                 _write(folder, [rows[job.name] for job in jobs if job.name in rows])
@@ -148,12 +151,18 @@ def sweep(overrides: Sequence[str], task: Task | None = None, console: Console |
     console.print(table(done))
     if (by_rule := pivot(done, list(jobs[0].overrides))) is not None:
         console.print(by_rule)
-    console.print(Text(f"evidence: {folder} (sweep.json, sweep.csv)"), soft_wrap=True)
+    written = ["sweep.json", "sweep.csv"]
+    if picture := plot(done, list(jobs[0].overrides), [curves[job.name] for job in jobs]):
+        write_atomically(folder / "sweep.png", picture)
+        written.append("sweep.png")
+    console.print(Text(f"evidence: {folder} ({', '.join(written)})"), soft_wrap=True)
     return 1 if any(row["error"] for row in rows.values()) else 0
 
 
 def plan(overrides: Sequence[str]) -> list[Job]:
     """Return the jobs of a sweep in the order of Hydra's own sweeper: the last key varies fastest.
+
+    Jobs that differ only in keys that they do not use are one: ``privacy=record,none privacy.epsilon=1,2`` is three.
 
     Raises
     ------
@@ -169,11 +178,15 @@ def plan(overrides: Sequence[str]) -> list[Job]:
     digits = len(str(len(pairs)))
     if "name" in swept:
         raise ConfigError("name", "names the folder of the whole sweep, its jobs are numbered", "one name")
-    configs, jobs = compose_all(combinations), []
-    for number, (config, pair) in enumerate(zip(configs, pairs, strict=True), 1):
-        values = {key: pair[key] for key in swept}
+    configs = compose_all(combinations)
+    jobs: list[Job] = []
+    for config, pair in zip(configs, pairs, strict=True):
+        idle = {key for key, _ in unused(config, set(swept))}
+        values = {key: UNUSED if key in idle else pair[key] for key in swept}
+        if any(values == job.overrides for job in jobs):
+            continue
         slug = re.sub(r"[^A-Za-z0-9_.,=+-]+", "_", ",".join(f"{key}={value}" for key, value in values.items()))
-        jobs.append(Job(f"{number:0{digits}d}-{slug or 'job'}"[:90].rstrip("."), values, config))
+        jobs.append(Job(f"{len(jobs) + 1:0{digits}d}-{slug or 'job'}"[:90].rstrip("."), values, config))
     return jobs
 
 

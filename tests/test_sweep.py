@@ -59,6 +59,29 @@ def hang(config: Config, folder: Path, name: str) -> dict[str, Any]:
         time.sleep(60)
 
 
+def test_jobs_that_differ_in_what_they_do_not_use_are_one() -> None:
+    jobs = plan(["privacy=record,none", "privacy.epsilon=1,2"])
+    assert [job.overrides for job in jobs] == [
+        {"privacy": "record", "privacy.epsilon": "1"},
+        {"privacy": "record", "privacy.epsilon": "2"},
+        {"privacy": "none", "privacy.epsilon": "-"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "jobs"), [pytest.param("epsilon", 16, marks=pytest.mark.long), ("batch", 10), ("rounds", 4)]
+)
+def test_figures_of_the_paper_are_possible(name, jobs) -> None:
+    assert len(plan([f"experiment=paper-fig-{name}", "data=digits"])) == jobs
+
+
+def test_a_sweep_leaves_its_plot(home: Path) -> None:
+    console = Console(width=160, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    assert sweep(["privacy.epsilon=1,2", "data=digits", "name=drawn"], a_task, console) == 0
+    assert (home / "drawn" / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert "sweep.png" in console.export_text()
+
+
 def test_jobs_that_fail_do_not_stop_the_others(home: Path) -> None:
     console = Console(width=160, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     assert sweep(["seed=range(0,6)", "data=digits", "privacy.epsilon=4", "name=mine"], a_task, console) == 1

@@ -49,7 +49,7 @@ _CHOICES = {
     "privacy.normalisation": ("none", "record", "public", "batch", "map"),
     "privacy.labels": ("clear", "randomized_response"),
 }
-_LOCAL = {"name", "experiment", "chain", "wallet", "store", "engine"}
+_LOCAL = {"name", "experiment", "chain", "wallet", "store", "engine", "probe"}
 """Keys of a run's configuration that say where and how it ran, and are no part of its policy."""
 
 

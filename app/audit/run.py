@@ -21,6 +21,7 @@ from app.protocol.tensors import parameter_count
 
 NOT_EVIDENCE = {
     "run.log": "what the run's loggers said; nobody signed it, and nothing rests on it",
+    "reconstructions.png": "what a probe drew from releases; nobody signed it, and nothing rests on it",
     "journal": "what each sender remembers so as not to send twice; what was sent is on the chain",
     "blobs": "of the store pins, lock and blocks/SHARDING: names for people; a blob hashes to its name",
     "customers": "of each customer the ledger's lock and the MEC's cache; the released batches are checked",

@@ -12,6 +12,7 @@ MECHANISMS_OF = {
     "record": ("gaussian", "laplace"),
     "laplace": ("laplace",),
     "paper": ("paper",),
+    "paper_batch": ("paper",),
     "none": ("none",),
 }
 """The presets of conf/privacy by name, and the mechanisms that each may have."""
@@ -36,7 +37,8 @@ class PrivacyConfig:
     ----------
     name : str
         The preset: ``record`` (record-level differential privacy), ``laplace`` (the same, pure), ``paper`` (the
-        paper's per-coordinate noise, no guarantee for a record to speak of) or ``none`` (all in the clear).
+        paper's per-coordinate noise, no guarantee for a record to speak of), ``paper_batch`` (the same with the
+        paper's baseline for a normalisation) or ``none`` (all in the clear).
     mechanism : str
         The noise: ``gaussian``, ``laplace``, ``paper`` or ``none``, see `app.privacy.mechanism`.
     normalisation : str

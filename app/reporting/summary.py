@@ -38,6 +38,7 @@ def summary(result: Mapping[str, Any]) -> Group:
         "accuracy": _accuracy(result["accuracy_by_round"], result.get("void", ())),
         "reputation": _reputation(result),
         "privacy": _privacy(result.get("privacy", {})),
+        "probe": _probe(result.get("probe", {})),
         "gas": _gas(result.get("gas", {})),
         "time": _time(result.get("seconds", {})),
         "evidence": _evidence(result),
@@ -193,6 +194,27 @@ def _of_a_record(privacy: Mapping[str, Any]) -> Text:
     joint, public = privacy["record_epsilon"], privacy["record_epsilon_public_statistics"]
     told = f"for a whole record epsilon {joint:,.0f} ({public:,.0f} if the batch's statistics were public constants)"
     return Text(f"{told}: NO protection of a record to speak of", style="yellow")
+
+
+def _probe(probe: Mapping[str, Any]) -> Group | None:
+    """Return what an adversary got out of the releases, beside what it has without them."""
+    if not probe:
+        return None
+    grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("epsilon", "error (MSE)", "likeness (SSIM)", "members found", "at most"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for row in probe["strengths"]:
+        epsilon = "no noise" if row["epsilon"] is None else f"{row['epsilon']:g}"
+        found = (percent(row["true_positive_rate"]), percent(row["most_possible"]))
+        grid.add_row(epsilon, f"{row['mse']:.4f}", f"{row['ssim']:.3f}", *found)
+    for name, label in (("mean_of_class", "class mean"), ("mean_image", "mean image")):
+        free = probe["for_nothing"][name]
+        grid.add_row(label, f"{free['mse']:.4f}", f"{free['ssim']:.3f}", "-", "-")
+    told = (
+        f"{probe['attacked']} records drawn again from their releases, and told from as many others with "
+        f"{percent(probe['false_positive_rate'])} false alarms; the adversary owns {thousands(probe['own'])} records"
+    )
+    return Group(Text(told), grid, Text(f"pictures: {probe['picture']}", overflow="fold"))
 
 
 def _gas(gas: Mapping[str, Any]) -> Text | None:

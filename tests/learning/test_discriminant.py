@@ -110,3 +110,27 @@ def test_learns_under_noise_that_hides_every_single_record() -> None:
     train_head(made, noised, y, FULL, 0)
     after, _ = accuracy_and_loss(made, test, truth)
     assert after > before + 0.02
+
+
+def test_randomised_labels_bias_nothing_and_weigh_less() -> None:
+    keep, rest = 0.7, 0.15
+    flips = np.full((K, K), rest) + (keep - rest) * np.eye(K)
+    x, y = blobs(60_000, 10)
+    rng = np.random.default_rng(11)
+    reported = np.array([rng.choice(K, p=flips[label]) for label in y])
+    made = DiscriminantHead(D, K, len(x), 1.0, flips)
+    clear = head(1.0, records=len(x))
+    made.load_state_dict(clear.state_dict() | {name: getattr(made, name) for name in ("flips", "weights")})
+    noised = (x + rng.normal(size=x.shape)).astype(np.float32)
+    train_head(made, noised, reported, FULL, 0)
+    for label in range(K):
+        found = made.evidence[label].detach()
+        told = found[:-1] / (found[-1] / made.unit)
+        np.testing.assert_allclose(told, x[y == label].mean(axis=0), atol=0.05)
+        assert float(found[-1] / made.unit) == pytest.approx(1 / K, abs=0.01)
+    train_head(clear, noised, y, FULL, 0)
+    moved, moved_clear = (
+        (one.posterior()[0].detach() - (one.evidence[:, :-1].detach() @ one.basis) / (one.evidence[:, -1:] / one.unit))
+        for one in (made, clear)
+    )
+    assert float(moved.detach().norm()) > float(moved_clear.detach().norm())  # further from what was told

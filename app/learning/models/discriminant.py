@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.learning.models.heads import LARGEST_UNIT, PULL, Head, backward_weights
+from app.learning.models.heads import LARGEST_UNIT, PULL, Head
 
 SPREAD = 3.0  # variance of a class's mean around its public one, in within-class variances over its public records
 RIDGE = 0.1  # of the mean within-class variance, added to each
@@ -31,6 +31,11 @@ class DiscriminantHead(Head):
 
     Directions in which the noise hides everything keep the public mean; no noise leaves the customers' mean.
 
+    Where labels are randomised, a record is evidence for all classes, weighed by the row of the flip matrix's inverse
+    that belongs to its reported label: in expectation that is its true label alone. The sums are noisier then: with
+    weights v over the reports, n_c records of c tell as much as n_c^2 / (sum of v^2 over all records) would with clear
+    labels, and what they tell varies as features do over all classes, not as within one.
+
     What is trained is ``evidence`` (K, d + 1): for each class the sum of its features, and in the last column the
     count times a fixed unit. The loss is linear in the features, apart from a weak pull back to nothing:
 
@@ -52,7 +57,7 @@ class DiscriminantHead(Head):
     noise : float
         Standard deviation s of the noise on each feature; 0 for none.
     flips : ndarray of float64, shape (K, K), optional
-        How labels were randomised; corrected for as in `PrototypeHead`.
+        How labels are randomised, see `app.privacy.labels.flip_matrix`; None for clear ones.
     """
 
     basis: Tensor
@@ -60,7 +65,8 @@ class DiscriminantHead(Head):
     means: Tensor
     certainty: Tensor
     unit: Tensor
-    weights: Tensor | None
+    flips: Tensor
+    weights: Tensor
 
     def __init__(
         self, features: int, classes: int, records: int, noise: float, flips: NDArray[np.float64] | None = None
@@ -73,7 +79,10 @@ class DiscriminantHead(Head):
         self.register_buffer("means", torch.zeros(classes, features))
         self.register_buffer("certainty", torch.ones(classes))  # 1 / kappa
         self.register_buffer("unit", torch.tensor(min(max(1.0, noise), LARGEST_UNIT)))
-        self.register_buffer("weights", backward_weights(flips))
+        self.randomised = flips is not None
+        matrix = np.eye(classes) if flips is None else flips
+        self.register_buffer("flips", torch.from_numpy(matrix).float())
+        self.register_buffer("weights", torch.from_numpy(np.linalg.inv(matrix)).float())
 
     def start(self, features: Tensor, labels: Tensor, counts: Tensor) -> None:
         """Set the manufacturer's knowledge.
@@ -109,14 +118,17 @@ class DiscriminantHead(Head):
         total = counts.sum()
         seen = counts / total.clamp_min(1e-12)  # nothing at all before the first round
         told = self.evidence[:, :-1] @ self.basis / counts.clamp_min(1e-6 * total + 1e-12)[:, None]
-        signal = self.records * seen[:, None] * self.variances
-        gain = signal / (signal + self.certainty[:, None] * (self.variances + self.noise**2))
+        # How many records with clear labels would tell as much: the records themselves, if labels are clear.
+        worth = self.records * seen.square() / (seen @ self.flips @ self.weights.square()).clamp_min(1e-12)
+        spread = self.variances + self.means.square().mean(dim=0) if self.randomised else self.variances
+        signal = worth[:, None] * self.variances
+        gain = signal / (signal + self.certainty[:, None] * (spread + self.noise**2))
         shares = seen.clamp_min(POSSIBLE) if total > 0 else torch.ones_like(seen)
         return self.means + gain * (told - self.means), shares / shares.sum()
 
     def loss(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return the linear loss with its pull."""
-        matched = self.evidence[labels] if self.weights is None else self.weights[labels] @ self.evidence
+        matched = self.weights[labels] @ self.evidence if self.randomised else self.evidence[labels]
         agreement = (features * matched[:, :-1]).sum(dim=1) + self.unit * matched[:, -1]
         return -agreement.mean() + PULL / 2 * self.evidence.square().sum()
 
