@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from app.checks import in_range, one_of
-from app.customer.attacks import COLLUDING, SCALED, SPYING
+from app.customer.attacks import ATTACKS, COLLUDING, SCALED, SPYING
 from app.learning.config import DATA_SETS, HEADS, MODELS, PARTITIONS, DataConfig, ModelConfig
 from app.ledger.config import THIS_MACHINE
 from app.privacy.config import COUPLING
@@ -22,6 +22,7 @@ _PAPER = ("privacy", ("paper", "paper_batch"))
 _USED_BY: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "data.alpha": (("data.partition", ("dirichlet",)),),
     "data.column": (("data.partition", ("column",)),),
+    "attack.count": (("attack", ATTACKS),),
     "attack.scale": (("attack", SCALED),),
     "attack.knowledge": (("attack", COLLUDING),),
     "attack.jitter": (("attack", COLLUDING),),
@@ -76,7 +77,7 @@ def validate(config: Config) -> Config:
 
 def warnings(config: Config) -> list[str]:
     """Return a line for each thing that is possible and probably not what the user wants."""
-    hostile, f, lines = config.attack.count, config.strategy.f, []
+    hostile, f, lines = len(config.attack.crew(config.customers)), config.strategy.f, []
     if hostile > f:
         lines.append(f"warning: attack.count={hostile} attack, and strategy.f={f} is how many are withstood")
     if hostile and config.strategy.aggregator == "fedavg":
@@ -114,8 +115,6 @@ def _validate_attack(config: Config) -> None:
     if config.attack.count > config.customers:
         problem = f"{config.attack.count} is more than all {config.customers} customers"
         raise ConfigError("attack.count", problem, f"0..{config.customers}")
-    if config.attack.name == "none" and config.attack.count:
-        raise ConfigError("attack.count", "nobody attacks with attack=none", "0, or another attack")
     if config.attack.name in SPYING and config.privacy.randomness == "system" and config.privacy.name != "none":
         problem = f"attack={config.attack.name} recomputes other customers' updates, noise and all"
         raise ConfigError("privacy.randomness", problem, "seeded-insecure, or another attack")

@@ -23,6 +23,7 @@ from app.config import (
     to_plain,
 )
 from app.consistency import _MOST_WEIGHT, warnings
+from app.customer.attacks import ATTACKS
 from app.overrides import CONF, MOST_JOBS, expand, groups
 from app.protocol.errors import ConfigError, ProtocolError
 from app.settings import AGGREGATORS as OFFERED
@@ -136,7 +137,7 @@ MISTAKES = [
     (["miners.stakes=[1,1,1,1]"], "miners.stakes", "null, or miners.weighting=stake"),
     (["miners.weighting=reputation", "miners.count=11"], "miners.count", "1..10"),
     (["attack.count=11"], "attack.count", "0..10"),
-    (["attack=none", "attack.count=1"], "attack.count", "0, or another attack"),
+    (["attack=none", "attack.count=1"], "attack.count", "leave it out, attack=sign_flip"),
     (["attack.scale=-1"], "attack.scale", "positive"),
     (["attack.scale=1e308"], "attack.scale", "1e-06 to 1e+09"),
     (["privacy.epsilon=0"], "privacy.epsilon", "positive"),
@@ -287,6 +288,16 @@ def test_a_share_for_the_test_is_refused_where_the_folder_has_one(tmp_path: Path
         compose(chosen)
 
 
+def test_the_robustness_experiment_is_every_attack_against_every_rule() -> None:
+    swept = {key: text.split(",") for key, text in sweep_parameters(["experiment=robustness"]).items()}
+    assert swept["attack"] == ["none", *ATTACKS]
+    assert sorted(swept["strategy.aggregator"]) == list(OFFERED)
+    for attack in ("none", "alie"):
+        config = compose(["experiment=robustness", f"attack={attack}"])
+        assert (len(config.attack.crew(config.customers)), config.strategy.f) == (0 if attack == "none" else 2, 2)
+        assert not any("attack.count" in line for line in warnings(config))
+
+
 def test_more_attackers_than_are_withstood_are_allowed_and_said() -> None:
     assert warnings(DEFAULT) == []
     (line,) = warnings(compose(["strategy.aggregator=fedavg"]))
@@ -319,7 +330,7 @@ plain_configs = st.builds(
         f"strategy.cohort={max(256, customers)}",
         f"data={data}",
         f"attack={attack}",
-        f"attack.count={0 if attack == 'none' else int(share * customers)}",
+        *([] if attack == "none" else [f"attack.count={int(share * customers)}"]),
         "data.partition=dirichlet",
         f"data.alpha={share + 0.01}",
     ],
