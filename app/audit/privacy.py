@@ -95,8 +95,8 @@ def check_phones(home: Path, policy: Policy, task: ChainTask, rounds: list[Check
     """
     last, unsealed = latest_receipts(rounds), []
     known = {f"{i:05d}": customer for i, customer in enumerate(task.customers)}
-    for folder in sorted(home.iterdir()) if home.is_dir() else []:
-        holds(folder.name in known, f"customers/{folder.name}", "a folder of a customer of the task", "another name")
+    others = {folder.name for folder in home.iterdir()} - set(known) if home.is_dir() else set()
+    section.counts["other folders"] += len(others)  # simulated adversaries keep notes there; nobody is judged by them
     for name, customer in known.items():
         place, folder = f"customers/{name}/phone", home / name / "phone"
         if customer not in last and not folder.exists():

@@ -101,21 +101,20 @@ def next_model(model: Vector, step: Vector) -> Vector:
     return np.asarray(np.clip(model + step, -(2**31), 2**31 - 1), dtype=np.int64)
 
 
-def squared_distance(one: Vector, other: Vector) -> int:
-    """Return the squared L2 distance of two integer vectors, exactly, for entries below 2**40 in magnitude."""
+def inner(one: Vector, other: Vector) -> int:
+    """Return the inner product of two integer vectors, exactly, for entries below 2**41 in magnitude."""
     total = 0
     for start in range(0, len(one), _BLOCK):
-        difference = one[start : start + _BLOCK] - other[start : start + _BLOCK]
-        high, low = difference >> 20, difference & 0xFFFFF  # products below 2**42, their sums below 2**58
-        total += (int(high @ high) << 40) + (int(high @ low) << 21) + int(low @ low)
+        a, b = one[start : start + _BLOCK], other[start : start + _BLOCK]
+        (a, low_a), (b, low_b) = (a >> 20, a & 0xFFFFF), (b >> 20, b & 0xFFFFF)  # products below 2**42, sums 2**59
+        total += (int(a @ b) << 40) + (int(a @ low_b + low_a @ b) << 20) + int(low_a @ low_b)
     return total
 
 
-def inner(one: Vector, other: Vector) -> int:
-    """Return the inner product of two integer vectors, exactly: |u|^2 + |v|^2 - |u - v|^2 is twice that."""
-    zero = np.zeros(1, dtype=np.int64)
-    norms = sum(squared_distance(vector, np.broadcast_to(zero, vector.shape)) for vector in (one, other))
-    return (norms - squared_distance(one, other)) // 2
+def squared_distance(one: Vector, other: Vector) -> int:
+    """Return the squared L2 distance of two integer vectors, exactly, for entries below 2**40 in magnitude."""
+    difference = one - other
+    return inner(difference, difference)
 
 
 def all_distances(vectors: Sequence[Vector]) -> list[list[int]]:
