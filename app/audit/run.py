@@ -24,7 +24,7 @@ NOT_EVIDENCE = {
     "reconstructions.png": "what a probe drew from releases; nobody signed it, and nothing rests on it",
     "journal": "what each sender remembers so as not to send twice; what was sent is on the chain",
     "blobs": "of the store pins, lock and blocks/SHARDING: names for people; a blob hashes to its name",
-    "customers": "the ledgers' locks, the MECs' caches, what simulated adversaries noted; the phones' books are checked",
+    "customers": "ledgers' locks, MECs' caches, what simulated adversaries noted; phones' books are checked",
 }
 EVIDENCE = {"config.yaml", "result.json", "metrics.jsonl", "chain.sqlite", "blobs", "rounds", "customers"}
 
