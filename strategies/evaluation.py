@@ -30,10 +30,17 @@ ALIGNED = 8
 Distance alone cannot tell a hostile update from an honest one that is long because its customer has other data. Both
 lie apart; but the honest one still points where the others are going, more or less, and what does harm points
 elsewhere: a flipped update back, noise nowhere.
+
+Measured on scikit-learn's digits in the clear (10 customers, f = 2, 25 rounds, 3 local epochs, one seed), honest
+marked L without an attacker, by distance alone and with the direction too: Dirichlet(0.1) 20 % and 0 %; Dirichlet(0.5)
+2.4 % and 0.4 %; IID 0.4 % and 0.4 %. Two attackers at Dirichlet(0.5) marked L: sign flip and noise 100 %, flipped
+labels 84 %; ALIE, IPM at 0.5 and Min-Max 0 %: they hide in the spread of the honest, and are selected.
 """
 
 FAR_RATIO = 50
-"""How many times the median score is too far whatever the direction: an honest direction, multiplied."""
+"""How many times the median score is too far whatever the direction: an honest direction, multiplied.
+
+The farthest honest update measured lay at 24 times the median, at Dirichlet(0.1)."""
 
 RESOLUTION = 16
 """The least median distance a neighbour, in squared grid steps, that the rule reckons with. Below it, updates differ
