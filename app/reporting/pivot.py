@@ -54,7 +54,7 @@ def pivot(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Table | Non
     cells: dict[tuple[str, ...], dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         cells[(*(str(row[key]) for key in others), str(row[ROW]))][str(row[COLUMN])].append(row)
-    title = "accuracy % (attackers judged L % / honest judged L %)"
+    title = "accuracy % (L %: attackers / honest)"
     grid = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in (*others, ROW):
         grid.add_column(name, no_wrap=True)
