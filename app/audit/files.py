@@ -25,7 +25,7 @@ _UNCONFIRMED = {
 }
 """Members that nothing signed or committed can confirm: times, the manufacturer's measurements on its own test
 records, why somebody sent nothing or voted otherwise. Where they occur twice, both are compared."""
-OWN_WORD = "accuracy, loss, seconds, sizes of the data, why a customer was absent or a miner dissented"
+OWN_WORD = "accuracy, loss, seconds, sizes of the data, how it ran on its machine, why somebody was absent or dissented"
 """The same for people."""
 
 
@@ -166,7 +166,7 @@ def _result(
         return {str(m["round"]): m[name] for m, _ in lines if m[name]}
 
     return {
-        "engine": config["engine"]["name"],
+        "engine": config["engine"].get("name"),
         "seed": config["seed"],
         "experiment": config["experiment"],
         "rounds": len(lines),

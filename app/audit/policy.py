@@ -122,12 +122,20 @@ def check_initial_blobs(policy: Policy, blobs: Blobs) -> bytes:
     return model
 
 
-def check_config(policy: Policy, config: dict[str, Any]) -> None:
-    """Compare a run's resolved configuration with its policy's."""
+def check_config(policy: Policy, config: dict[str, Any], chain_id: int) -> None:
+    """Compare a run's resolved configuration with its policy's, and what it says of chain and store with what is here.
+
+    The rest of `_LOCAL` tells how it ran on its machine: nothing confirms that, and nothing rests on it.
+    """
+    same("config.yaml, keys", sorted({*policy.config, *_LOCAL}), sorted(config))
+    for section in ("chain", "store", "engine"):
+        holds(isinstance(config[section], dict), f"config.yaml, {section}", "a section", config[section])
+    same("config.yaml, chain.name", "embedded", config["chain"].get("name"))
+    same("config.yaml, chain.chain_id", chain_id, config["chain"].get("chain_id"))
+    same("config.yaml, store.name", "embedded", config["store"].get("name"))
     of_the_task = {key: value for key, value in config.items() if key not in _LOCAL}
     if isinstance(of_the_task.get("data"), dict):
         of_the_task["data"] = of_the_task["data"] | {"path": None}  # where the data was on that machine
-    same("config.yaml, keys", sorted(policy.config), sorted(of_the_task))
     for key, value in policy.config.items():
         same(f"config.yaml, {key}", value, of_the_task[key])
 

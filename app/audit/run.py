@@ -65,13 +65,12 @@ def audit_run(directory: Path, report: Report, head: bytes | None = None) -> Aud
     with report.section("configuration") as section:
         config = files.read_config(directory / "config.yaml")
         section.counts["sections"] = len(config)
-        same("config.yaml, chain.chain_id", history.chain_id, config["chain"]["chain_id"])
     audited = audit_task(history, find_contract(history), blobs, report)
     with report.section("phones") as section:
         home = directory / "customers"
         report.unproven += privacy.check_phones(home, audited.policy, audited.task, audited.rounds, section)
     with report.section("the run's own account") as section:
-        check_config(audited.policy, config)
+        check_config(audited.policy, config, history.chain_id)
         files.check_rounds(directory / "rounds", audited.rounds, section)
         metrics = files.check_metrics(directory / "metrics.jsonl", audited.task, audited.timeline, audited.rounds)
         section.counts["metrics"] = len(metrics)

@@ -20,6 +20,10 @@ OWN_WORD = {
         *("data/kind", "data/classes", "data/train", "data/public", "data/test"),
     ),
     "metrics.jsonl": ("seconds",),
+    "config.yaml": (
+        *("name", "data/path", "wallet", "engine/workers", "store/url"),
+        *("chain/url", "chain/confirmations"),
+    ),
 }
 """Members that nothing signed or committed confirms; see `app.audit.files`."""
 

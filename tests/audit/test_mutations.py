@@ -30,6 +30,8 @@ from evidence import (
     whole_file,
 )
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 Audit = Callable[[Path], str]
 NOT_EVIDENCE = ("run.log", "journal/", "blobs/pins", "blobs/lock", "blobs/blocks/SHARDING", ".lock")
@@ -62,12 +64,13 @@ def changes_nothing(mutation: Mutation, original: bytes) -> bool:
     changed = mutation.change(original)
     if mutation.path == "chain.sqlite" and changed is not None:
         return content(changed) == content(original)
-    load: Callable[[bytes], Any] | None = {"result.json": json.loads, "metrics.jsonl": load_lines}.get(mutation.path)
+    loads = {"result.json": json.loads, "metrics.jsonl": load_lines, "config.yaml": load_yaml}
+    load: Callable[[bytes], Any] | None = loads.get(mutation.path)
     if load is None or changed is None:
         return False
     try:
         return bool(proven(mutation.path, load(original)) == proven(mutation.path, load(changed)))
-    except ValueError:
+    except (ValueError, YAMLError, OmegaConfBaseException):
         return False
 
 
