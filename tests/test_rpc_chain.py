@@ -28,6 +28,7 @@ def run(tmp_path: Path, name: str, *overrides: str) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.node
 def test_a_node_and_the_embedded_chain_come_to_the_same(tmp_path: Path, anvil_url: str) -> None:
     node = run(tmp_path, "node", "chain=rpc", f"chain.url={anvil_url}")
     embedded = run(tmp_path, "embedded")

@@ -36,7 +36,10 @@ def served_chain(tmp_path: Path) -> Iterator[Chain]:
     node.close()
 
 
-@pytest.fixture(params=["embedded", pytest.param("served", marks=pytest.mark.long), "anvil", "hardhat"])
+NODES = [pytest.param(kind, marks=pytest.mark.node) for kind in ("anvil", "hardhat")]
+
+
+@pytest.fixture(params=["embedded", pytest.param("served", marks=pytest.mark.long), *NODES])
 def any_chain(request: pytest.FixtureRequest) -> Chain:
     """The embedded chain, in process and served, and independent nodes where there are some."""
     kind = request.param

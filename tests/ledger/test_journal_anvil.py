@@ -16,6 +16,8 @@ from app.ledger.chain import Chain, rpc_chain
 from app.ledger.transaction import Waiting
 from app.protocol.errors import LedgerError
 
+pytestmark = pytest.mark.node
+
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait for what the client does of itself."""
