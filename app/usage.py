@@ -32,10 +32,11 @@ def usage(program: str) -> str:
         "groups (choose one file of conf/: data=digits), * = default",
     ]
     chosen = _defaults()
+    width = max(len(choice) for choices in groups().values() for choice in choices) + 1
     for group, choices in sorted(groups().items(), key=lambda item: [*chosen].index(item[0])):
         for number, choice in enumerate(choices):
             star = "*" if chosen.get(group) == choice else " "
-            lines.append(f"  {group if number == 0 else '':<11}{star} {choice:<16}{_first_comment(group, choice)}")
+            lines.append(f"  {group if number == 0 else '':<11}{star} {choice:<{width}}{_first_comment(group, choice)}")
     lines += ["", "keys"]
     lines += [f"  {key:<11}{value:<6}{comment}" for key, value, comment in _top_keys()]
     lines += [

@@ -109,7 +109,8 @@ def test_with_the_copy_lost_a_larger_budget_pays_for_a_second(tmp_path: Path) ->
     for path in released_files(tmp_path):
         path.unlink()
     two = release(phone(tmp_path, budget=8.0))
-    assert not np.isin(one.features, two.features).any()
+    # Noise lies on a grid: one number may well come twice, a whole record does not.
+    assert not (one.features == two.features).all(axis=1).any()
     assert phone(tmp_path).spent().epsilon == 8.0
     assert phone(tmp_path).spent().releases == 2
 
