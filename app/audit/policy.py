@@ -49,7 +49,14 @@ _CHOICES = {
     "privacy.normalisation": ("none", "record", "public", "batch", "map"),
     "privacy.labels": ("clear", "randomized_response"),
 }
-_LOCAL = {"name", "experiment", "chain", "wallet", "store", "engine", "probe"}
+_LOCAL_SECTIONS = {
+    "chain": {"name", "url", "chain_id", "confirmations"},
+    "wallet": {"name", "folder"},
+    "store": {"name", "url"},
+    "engine": {"name", "workers"},
+    "probe": {"name", "epsilons", "records", "passes"},
+}
+_LOCAL = {"name", "experiment", *_LOCAL_SECTIONS}
 """Keys of a run's configuration that say where and how it ran, and are no part of its policy."""
 
 
@@ -128,8 +135,9 @@ def check_config(policy: Policy, config: dict[str, Any], chain_id: int) -> None:
     The rest of `_LOCAL` tells how it ran on its machine: nothing confirms that, and nothing rests on it.
     """
     same("config.yaml, keys", sorted({*policy.config, *_LOCAL}), sorted(config))
-    for section in ("chain", "store", "engine"):
+    for section, keys in _LOCAL_SECTIONS.items():
         holds(isinstance(config[section], dict), f"config.yaml, {section}", "a section", config[section])
+        same(f"config.yaml, {section}, keys", sorted(keys), sorted(map(str, config[section])))
     same("config.yaml, chain.name", "embedded", config["chain"].get("name"))
     same("config.yaml, chain.chain_id", chain_id, config["chain"].get("chain_id"))
     same("config.yaml, store.name", "embedded", config["store"].get("name"))
