@@ -180,7 +180,8 @@ def test_the_table_fits_a_narrow_terminal() -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_no_job_outlives_its_sweep(home: Path, how: signal.Signals) -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import signal, sys; sys.path.insert(0, sys.argv[1])\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever began the tests may ignore it\n"
         "from test_sweep import hang\n"
         "from app.sweep import sweep\n"
         "if __name__ == '__main__': sweep(['seed=0,1,2', 'name=mine'], hang)\n"

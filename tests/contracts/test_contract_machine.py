@@ -265,12 +265,12 @@ class Histories(RuleBasedStateMachine):
         assert self.chain.balance(self.task.address) == 0
 
 
-@pytest.mark.slow
-def test_random_histories(chain: Chain) -> None:
+@pytest.mark.parametrize("histories", [4, pytest.param(15, marks=pytest.mark.long)])
+def test_random_histories(chain: Chain, histories: int) -> None:
     run_state_machine_as_test(
         lambda: Histories(chain),
         settings=settings(
-            max_examples=12,
+            max_examples=histories,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,
