@@ -26,6 +26,7 @@ def test_it_is_as_it_is_written(found: dict[str, dict[str, int]]) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(2400)  # a thousand members deposit, in a transaction each
 def test_deposits_of_a_thousand_customers() -> None:
     found = gas.with_deposits()
     assert found == WRITTEN[gas.DEPOSITS]

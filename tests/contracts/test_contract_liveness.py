@@ -204,9 +204,10 @@ def test_a_customer_that_leaves_and_returns_stops_no_seal(chain: Chain) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_no_sequence_of_calls_by_one_party_blocks_the_task(chain: Chain, hostile: str) -> None:
-    @settings(max_examples=6, **QUIET)
+    @settings(max_examples=4, **QUIET)
     @given(SCRIPTS)
     def check(script: list[list[int]]) -> None:
         play(chain, hostile, script)

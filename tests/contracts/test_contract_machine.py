@@ -265,6 +265,7 @@ class Histories(RuleBasedStateMachine):
         assert self.chain.balance(self.task.address) == 0
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("histories", [4, pytest.param(15, marks=pytest.mark.long)])
 def test_random_histories(chain: Chain, histories: int) -> None:
     run_state_machine_as_test(

@@ -87,8 +87,8 @@ def law(sizes: st.SearchStrategy[int], most: int, examples: int) -> Callable[...
 test_small_tasks = law(st.integers(3, 9), most=8, examples=8)
 test_across_slots = law(st.integers(31, 66), most=4, examples=3)
 test_across_bitmap_words = law(st.sampled_from([255, 256, 257, 300, 513]), most=3, examples=2)
-test_many_small_tasks = pytest.mark.long(law(st.integers(3, 9), most=8, examples=40))
-test_many_across_slots = pytest.mark.long(law(st.integers(31, 66), most=4, examples=10))
+test_many_small_tasks = pytest.mark.long(law(st.integers(3, 9), most=8, examples=25))
+test_many_across_slots = pytest.mark.long(law(st.integers(31, 66), most=4, examples=8))
 test_many_across_bitmap_words = pytest.mark.long(law(st.sampled_from([255, 256, 257, 300, 513]), most=3, examples=4))
 
 
