@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,21 +11,11 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
+from good_run import make_run
+
 from app.audit import run as run_module
 from app.audit.report import AuditError, Report, Section
 from app.protocol.digest import sha256
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-TASK = ["data=plaid", "customers=6", "rounds=3", "strategy.f=1", "attack=sign_flip", "attack.count=1"]
-
-
-def make_run(parent: Path, name: str, *overrides: str) -> Path:
-    """Run a small task as a user would; return its directory."""
-    command = [sys.executable, "-m", "app", *TASK, f"name={name}", *overrides]
-    env = os.environ | {"HEARTH_RUNS": str(parent)}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return parent / name
 
 
 @pytest.fixture(scope="session")

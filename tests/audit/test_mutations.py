@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_run
 from cut_chain import cut
 from evidence import (
     Change,
@@ -29,6 +28,7 @@ from evidence import (
     sql,
     whole_file,
 )
+from good_run import make_run
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
