@@ -243,5 +243,5 @@ def served(node: FaultyNode) -> Iterator[str]:
 def connect(url: str, journal: Path | None, **waiting: Any) -> Chain:
     """A client in a hurry."""
     hurry = {"timeout": 20, "resend_after": 0.02, "bump_after": 60, "poll": 0.002, **waiting}
-    provider = HTTPProvider(url, {"timeout": 0.5}, exception_retry_configuration=None)
+    provider = HTTPProvider(url, {"timeout": 3}, exception_retry_configuration=None)
     return Chain(Web3(provider), url, journal=journal, waiting=Waiting(**hurry))

@@ -132,6 +132,7 @@ def test_a_time_out_names_intent_transaction_and_what_to_do(bench: Bench) -> Non
         "do the same again to go on waiting: it is sent once"
     )
     bench.node.faults = []
+    bench.restart()
     assert "0x" + bench.count().hash.hex() == name
     assert (bench.node.counted(bench.counter), bench.nonces()) == (1, 1)
 
@@ -415,7 +416,7 @@ def test_what_failed_on_chain_is_recorded_and_may_be_tried_again(bench: Bench) -
 
 def test_a_failure_that_nobody_saw_is_told_first(bench: Bench) -> None:
     """The process died between the failed transaction and its receipt: the next one tells before it tries again."""
-    bench.restart(timeout=0.05)
+    bench.restart(timeout=3)
     bench.node.then = bench.node.wait
     with pytest.raises(LedgerError, match="not confirmed"):
         bench.count(gas=30_000)
