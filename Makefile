@@ -17,7 +17,7 @@ run: $(STAMP)  ## a whole task on real data: embedded chain, embedded store, no 
 	$(BIN)/python -m app $(ARGS)
 
 test: $(STAMP)  ## the test suite (ARGS="-m 'not flower and not long'" leaves out what starts Ray; ARGS="-m long" runs the long tests)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 lint: $(STAMP)  ## ruff, check and format
 	$(BIN)/ruff check .
