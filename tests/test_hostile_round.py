@@ -12,6 +12,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from app import client_app, server_app
+from app.cli import main as audit_command
 from app.config import compose
 from app.customer.simulation import simulated_customer
 from app.local_grid import LocalGrid
@@ -190,6 +191,19 @@ def test_a_claim_of_a_thousand_million_examples_gains_nothing(tmp_path: Path) ->
         weights = {entry["customer"]: entry["weight"] for entry in entries}
         assert weights.pop(boaster) <= max(weights.values()) <= 10 * max(claims.values())
     assert result["rewards"][boaster] == max(result["rewards"].values()) == min(result["rewards"].values()) > 0
+
+
+def test_who_was_judged_low_often_enough_is_excluded_for_the_rest_of_the_task(tmp_path: Path) -> None:
+    once = run(tmp_path / "once", 8, {}, attack=("attack=sign_flip", "strategy.strikes=1"))
+    never = run(tmp_path / "never", 8, {}, attack=("attack=sign_flip", "strategy.strikes=0"))
+
+    (attacker,) = once["adversaries"]
+    reasons = [
+        [result["reasons"][str(number)][attacker] for number in range(1, ROUNDS + 1)] for result in (once, never)
+    ]
+    assert reasons[0][0] == reasons[1][0] != "excluded"
+    assert (reasons[0][1], reasons[1][1]) == ("excluded", reasons[1][0])
+    assert audit_command(["audit", once["place"]]) == 0
 
 
 def test_if_nobody_sends_anything_the_run_ends_with_the_reason(tmp_path: Path) -> None:
