@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ AGGREGATORS = ("multi_krum", "nnm_krum", "trimmed_mean", "median", "fedavg")
 _BLOCK = 2**16  # columns at a time: of all updates, in memory
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Judged:
     """What a round's n valid updates come to.
 
@@ -33,6 +34,10 @@ class Judged:
     ----------
     scores : list of int
         Krum scores.
+    cosines : list of int
+        Between each update and the sum of the kept ones, in millionths.
+    usual, reach : int
+        What scores are compared with, and the squared length of that sum.
     low : set of int
         Positions that are marked L.
     shares : list of int
@@ -40,8 +45,35 @@ class Judged:
     """
 
     scores: list[int]
+    cosines: list[int]
+    usual: int
+    reach: int
     low: set[int]
     shares: list[int]
+
+
+@dataclass(slots=True)
+class Standing:
+    """What the rounds so far say of the customers, by index.
+
+    Attributes
+    ----------
+    usual : int
+        The largest usual score of any round.
+    aligned, reach : Counter of int
+        Sums over the rounds in which a customer was scored: its cosine times the round's reach, and the reach.
+    """
+
+    usual: int = 0
+    aligned: Counter[int] = field(default_factory=Counter)
+    reach: Counter[int] = field(default_factory=Counter)
+
+    def add(self, judged: Judged, customers: Sequence[int]) -> None:
+        """Note a round; ``customers`` are the indices of the valid updates' customers, by position."""
+        self.usual = max(self.usual, judged.usual)
+        for customer, cosine in zip(customers, judged.cosines, strict=True):
+            self.aligned[customer] += cosine * judged.reach
+            self.reach[customer] += judged.reach
 
 
 def judge(
@@ -50,30 +82,38 @@ def judge(
     f: int,
     aggregator: str,
     rule: str,
+    customers: Sequence[int],
+    before: Standing,
     groups: Sequence[Sequence[int]] = (),
 ) -> Judged | None:
     """Score, mark and choose; None where the updates are fewer than 2 f + 3, and the round is void.
 
-    With ``groups``, the scores come from the distances to a centre that is found through these buckets.
+    ``before`` is what earlier rounds say of ``customers``, the updates' customers by index. With ``groups``, the scores
+    come from the distances to a centre that is found through these buckets.
     """
     if len(updates) < 2 * f + 3:
         return None
+    shares = [1] * len(updates)
     if groups:
         scores = _scores_through(updates, groups, f, aggregator)
         kept = lowest(scores, digests, f)
-        entering = kept if aggregator in ("multi_krum", "nnm_krum") else range(len(updates))
-        return Judged(
-            scores, marked_low(rule, scores, kept, f, updates), [int(i in entering) for i in range(len(updates))]
-        )
-    distances = all_distances(updates)
-    scores = krum_scores(distances, f)
-    kept = lowest(scores, digests, f)
-    shares = [1] * len(updates)
-    if aggregator == "multi_krum":
-        shares = [int(i in kept) for i in range(len(updates))]
-    elif aggregator == "nnm_krum":
-        shares = _mixed_shares(updates, distances, digests, f)
-    return Judged(scores, marked_low(rule, scores, kept, f, updates), shares)
+        if aggregator in ("multi_krum", "nnm_krum"):
+            shares = [int(i in kept) for i in range(len(updates))]
+    else:
+        distances = all_distances(updates)
+        scores = krum_scores(distances, f)
+        kept = lowest(scores, digests, f)
+        if aggregator == "multi_krum":
+            shares = [int(i in kept) for i in range(len(updates))]
+        elif aggregator == "nnm_krum":
+            shares = _mixed_shares(updates, distances, digests, f)
+    total = np.asarray(np.sum([updates[i] for i in kept], axis=0), dtype=np.int64)
+    cosines, reach = [_cosine(update, total) for update in updates], inner(total, total)
+    usual = max(sorted(scores[i] for i in kept)[(len(kept) - 1) // 2], 16 * (len(scores) - f - 2))
+    judged = Judged(scores, cosines, usual, reach, set(range(len(updates))) - kept, shares)
+    if rule != "paper":
+        judged.low = {i for i in judged.low if _is_outlier(judged, i, customers[i], before)}
+    return judged
 
 
 def dealt(names: Sequence[bytes], seed: bytes, count: int) -> list[list[int]]:
@@ -138,26 +178,25 @@ def lowest(scores: Sequence[int], digests: Sequence[bytes], f: int) -> set[int]:
     return set(order[: len(order) - f])
 
 
-def marked_low(rule: str, scores: Sequence[int], kept: set[int], f: int, updates: Sequence[Vector]) -> set[int]:
-    """Return the positions that get L under a rule: ``paper``, all that was dropped; ``outlier``, what is far off too.
+def _is_outlier(judged: Judged, position: int, customer: int, before: Standing) -> bool:
+    """Return whether what was dropped is marked L under the rule ``outlier``.
 
-    Far off is a score above 50 times what is usual, or above three times that where the cosine between the update and
-    the sum of the kept ones is below 1/8. Usual is the lower median of the kept scores, or 16 squared grid steps a
-    neighbour where that is more.
+    So it is with a score above 50 times the largest usual score of the task so far; or above three times that, and
+    with a cosine of at most 0; or above three times this round's usual score, and with a customer whose cosines, over
+    the task and weighted by reach, have a mean below 1/16.
     """
-    dropped = set(range(len(scores))) - kept
-    if rule == "paper":
-        return dropped
-    median = sorted(scores[i] for i in kept)[(len(kept) - 1) // 2]
-    usual = max(median, 16 * (len(scores) - f - 2))
-    total = np.asarray(np.sum([updates[i] for i in kept], axis=0), dtype=np.int64)
-    far = {i for i in dropped if scores[i] > 3 * usual}
-    return {i for i in far if scores[i] > 50 * usual or _points_elsewhere(updates[i], total)}
+    score, cosine, widest = judged.scores[position], judged.cosines[position], max(judged.usual, before.usual)
+    if score > 50 * widest or (score > 3 * widest and cosine <= 0):
+        return True
+    aligned = before.aligned[customer] + cosine * judged.reach
+    return score > 3 * judged.usual and 16 * aligned < 10**6 * (before.reach[customer] + judged.reach)
 
 
-def _points_elsewhere(update: Vector, total: Vector) -> bool:
-    product = inner(update, total)
-    return product <= 0 or (8 * product) ** 2 < inner(update, update) * inner(total, total)
+def _cosine(update: Vector, total: Vector) -> int:
+    """Return the cosine between two vectors in millionths, rounded towards zero; 0 where one of them is zero."""
+    product, lengths = inner(update, total), math.isqrt(inner(update, update) * inner(total, total))
+    size = min(10**6, 10**6 * abs(product) // lengths) if lengths else 0
+    return -size if product < 0 else size
 
 
 def _scores_through(updates: Sequence[Vector], groups: Sequence[Sequence[int]], f: int, aggregator: str) -> list[int]:

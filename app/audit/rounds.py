@@ -11,7 +11,7 @@ from app.audit.blobs import Blobs, reference
 from app.audit.copies import first_come, mark_copies
 from app.audit.election import check_election, message, weights
 from app.audit.report import AuditError, Section, holds, same, same_json
-from app.audit.robust import Vector, combine, dealt, judge, next_model
+from app.audit.robust import Judged, Standing, Vector, combine, dealt, judge, next_model
 from app.audit.screening import Screened, screen
 from app.audit.task import ChainTask, Finalisation, Round, Seal
 from app.protocol.bitmap import indices
@@ -78,6 +78,8 @@ class Auditor:
         Digests of the updates that finalised rounds have sealed so far.
     strikes : Counter of int
         How often each customer, by index, was evaluated L so far.
+    standing : Standing
+        What the rounds so far say of how far, and where, each customer's updates pointed.
     step : numpy.ndarray of int64 or None
         What the last finalised round changed in the model; None before the first.
     """
@@ -90,6 +92,7 @@ class Auditor:
     unproven: list[str]
     earlier: set[bytes] = field(default_factory=set)
     strikes: Counter[int] = field(default_factory=Counter)
+    standing: Standing = field(default_factory=Standing)
     step: Vector | None = None
 
     def check(self, round_: Round, gammas: tuple[int, ...], section: Section) -> Checked:
@@ -215,7 +218,7 @@ class Auditor:
         if len(valid) > policy.cohort:
             names = [item.signed.customer.encode() for item in valid]
             groups = dealt(names, sha256(b"hearth buckets" + self.seed + round_.seal.root), policy.cohort)
-        customers, void = self._judge(screened, groups, gammas, h)
+        customers, judged = self._judge(screened, groups, gammas, h)
         evaluation = {
             "task": hex32(policy.digest),
             "round": round_.number,
@@ -224,7 +227,9 @@ class Auditor:
             "rule": policy.evaluation,
             "aggregator": policy.aggregator,
             "buckets": len(groups),
-            "void": void,
+            "void": judged is None,
+            "usual": str(judged.usual if judged else 0),
+            "reach": str(judged.reach if judged else 0),
             "model": start.to_json(),
             "customers": customers,
         }
@@ -251,21 +256,24 @@ class Auditor:
 
     def _judge(
         self, screened: list[Screened], groups: list[list[int]], gammas: tuple[int, ...], h: int
-    ) -> tuple[list[dict[str, Any]], bool]:
-        """Return everybody's entry in the record, and whether the round is void."""
+    ) -> tuple[list[dict[str, Any]], Judged | None]:
+        """Return everybody's entry in the record, and what the round came to, or None where it is void."""
         policy, valid = self.policy, [item for item in screened if item.update is not None]
         updates = [item.update for item in valid if item.update is not None]
         digests = [item.signed.receipt.update for item in valid]
-        judged = judge(updates, digests, policy.f, policy.aggregator, policy.evaluation, groups)
+        who = [item.index for item in valid]
+        judged = judge(updates, digests, policy.f, policy.aggregator, policy.evaluation, who, self.standing, groups)
+        if judged is not None:
+            self.standing.add(judged, who)
         claims = sorted(item.signed.receipt.examples for item in valid)
         middle = claims[(len(claims) - 1) // 2 :][:1] if claims else []
         positions = {item.index: position for position, item in enumerate(valid)} if judged else {}
         entries = []
         for item in screened:
             gamma, receipt, position = gammas[item.index], item.signed.receipt, positions.get(item.index)
-            score, share, reason = None, 0, item.reason
+            score, cosine, share, reason = None, None, 0, item.reason
             if judged is not None and position is not None:
-                score, share = str(judged.scores[position]), judged.shares[position]
+                score, cosine, share = str(judged.scores[position]), judged.cosines[position], judged.shares[position]
                 reason = "dissimilar" if position in judged.low else reason
             counts = share * gamma * min([receipt.examples, policy.examples_cap, *middle])
             entries.append(
@@ -276,13 +284,14 @@ class Auditor:
                     "mark": "H" if reason == "accepted" else "L",
                     "reason": reason,
                     "score": score,
+                    "cosine": cosine,
                     "selected": share > 0,
                     "isolated": gamma < h,
                     "weight": 0 if gamma < h else counts,
                     "saturated": _saturated(item, 8 * policy.update_dtype.itemsize),
                 }
             )
-        return entries, judged is None
+        return entries, judged
 
     def _aggregate(self, screened: list[Screened], weighed: list[int]) -> bytes:
         """Return the blob of the model after the round; the same one where too little has a weight for the rule."""

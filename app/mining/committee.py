@@ -21,7 +21,8 @@ from app.mining.round import SealedRound
 from app.mining.vote import Vote
 from app.protocol.digest import BlobRef, hex32, sha256
 from app.protocol.errors import HearthError, ProtocolError, RoundError
-from app.protocol.record import Candidate, CustomerEntry, RoundRecord, Ticket
+from app.protocol.evaluation import CustomerEntry
+from app.protocol.record import Candidate, RoundRecord, Ticket
 from app.protocol.verdict import SignedVerdict, Verdict, quorum_of
 from app.store.base import reference
 

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from app.mining.round import SealedRound
 from app.mining.screening import Screened
-from app.protocol.record import Reason
+from app.protocol.evaluation import Reason
 from strategies.exact import Exact, Update, gram
 
 MILLION = 1_000_000

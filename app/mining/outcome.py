@@ -14,18 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from app.mining.copies import without_near_copies
-from app.mining.precedents import earlier_updates, last_step
+from app.mining.precedents import Standing, earlier_updates, last_step, standing
 from app.mining.reading import BlobReader, load_model
 from app.mining.round import SealedRound
 from app.mining.screening import Screened, screen, sealed_manifest
 from app.protocol.digest import BlobRef, sha256
+from app.protocol.evaluation import CustomerEntry, Evaluation, Mark, Reason
 from app.protocol.fixed_point import MODEL_DTYPE, apply_update
-from app.protocol.record import CustomerEntry, Evaluation, Mark, Reason
 from app.protocol.tensors import pack
 from strategies.aggregation import aggregator, combine, judge, least_valid
 from strategies.bucketing import Buckets, deal
-from strategies.direction import from_products, from_updates
-from strategies.evaluation import evaluation_rule
+from strategies.direction import Bearings, from_products, from_updates
+from strategies.evaluation import evaluation_rule, usual_score
 from strategies.exact import Exact, Update, distances_of
 from strategies.fedavg import weight
 from strategies.reputation import threshold
@@ -55,9 +55,12 @@ class Outcome:
 class _Judgement:
     """The aggregation rule's word on the valid updates, by customer index; nothing at all in a void round."""
 
-    scores: dict[int, int]
-    shares: dict[int, int]
-    low: frozenset[int]
+    scores: dict[int, int] = field(default_factory=dict)
+    cosines: dict[int, int] = field(default_factory=dict)
+    shares: dict[int, int] = field(default_factory=dict)
+    low: frozenset[int] = frozenset()
+    usual: int = 0
+    reach: int = 0
     buckets: int = 0
 
 
@@ -84,7 +87,8 @@ def evaluate(sealed: SealedRound, store: BlobReader) -> Outcome:
     screened, products = without_near_copies(sealed, found, last_step(sealed, metered, model))
     h = threshold([sealed.reputation[index] for index in sealed.participants])
     valid = [item for item in screened if item.update is not None]
-    judgement, cap = _judge(sealed, valid, products), _examples_cap(sealed, valid)
+    judgement = _judge(sealed, valid, products, standing(sealed, metered))
+    cap = _examples_cap(sealed, valid)
     entries = tuple(_entry(sealed, item, h, judgement, cap) for item in screened)
     evaluation = Evaluation(
         task=sealed.policy.digest,
@@ -95,6 +99,8 @@ def evaluate(sealed: SealedRound, store: BlobReader) -> Outcome:
         aggregator=sealed.policy.aggregator,
         buckets=judgement.buckets,
         void=not judgement.shares,
+        usual=judgement.usual,
+        reach=judgement.reach,
         model=sealed.model,
         customers=entries,
     )
@@ -102,25 +108,32 @@ def evaluate(sealed: SealedRound, store: BlobReader) -> Outcome:
     return Outcome(evaluation, blob, metered.seconds, time.perf_counter() - start - metered.seconds)
 
 
-def _judge(sealed: SealedRound, valid: Sequence[Screened], products: Exact | None) -> _Judgement:
+def _judge(sealed: SealedRound, valid: Sequence[Screened], products: Exact | None, before: Standing) -> _Judgement:
     policy = sealed.policy
     rule, evaluation = aggregator(policy.aggregator), evaluation_rule(policy.evaluation)
     if len(valid) < least_valid(policy.f):
-        return _Judgement({}, {}, frozenset())
+        return _Judgement()
     updates = [item.update for item in valid if item.update is not None]
     digests = [item.signed.receipt.update for item in valid]
     buckets = _buckets(sealed, valid) if len(valid) > policy.cohort else ()
     distances = None if products is None else distances_of(products)
     opinion = judge(updates, digests, policy.f, rule, buckets, distances)
-    direction = from_updates(updates, opinion.kept) if products is None else from_products(products, opinion.kept)
-    low = evaluation(opinion.scores, opinion.kept, policy.f, direction)
+    bearings = _bearings(updates, products, opinion.kept)
     index = [item.index for item in valid]
+    low = evaluation(opinion.scores, opinion.kept, policy.f, bearings, before.past(index))
     return _Judgement(
         dict(zip(index, opinion.scores, strict=True)),
+        dict(zip(index, bearings.cosines, strict=True)),
         dict(zip(index, opinion.shares, strict=True)),
         frozenset(index[position] for position in low),
+        usual_score(opinion.scores, opinion.kept, policy.f),
+        bearings.reach,
         len(buckets),
     )
+
+
+def _bearings(updates: Sequence[Update], products: Exact | None, kept: Sequence[int]) -> Bearings:
+    return from_updates(updates, kept) if products is None else from_products(products, kept)
 
 
 def _buckets(sealed: SealedRound, valid: Sequence[Screened]) -> Buckets:
@@ -150,6 +163,7 @@ def _entry(sealed: SealedRound, item: Screened, h: int, judgement: _Judgement, c
         mark=Mark.H if reason is Reason.ACCEPTED else Mark.L,
         reason=reason,
         score=judgement.scores.get(item.index),
+        cosine=judgement.cosines.get(item.index),
         selected=share > 0,
         isolated=isolated,
         weight=0 if isolated else share * weight(gamma, examples, cap),

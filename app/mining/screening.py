@@ -21,9 +21,9 @@ import numpy.typing as npt
 from app.mining.reading import BlobReader, fetch
 from app.mining.round import SealedRound
 from app.protocol.errors import BlobMissingError, BlobTamperedError, ProtocolError, RoundError
+from app.protocol.evaluation import Reason
 from app.protocol.manifest import MAX_RECEIPT_BYTES, Manifest
 from app.protocol.receipt import SignedReceipt
-from app.protocol.record import Reason
 from app.protocol.tensors import blob_limit, unpack
 
 SATURATED_PART = 16

@@ -23,11 +23,12 @@ from app.mining.election import draw, electorate, next_seed, rank
 from app.mining.outcome import evaluate
 from app.mining.round import SealedRound
 from app.protocol.digest import sha256
+from app.protocol.evaluation import Evaluation
 from app.protocol.fixed_point import MODEL_DTYPE
 from app.protocol.keys import simulation_account, simulation_secret
 from app.protocol.manifest import Manifest
 from app.protocol.policy import Policy
-from app.protocol.record import Election, Evaluation, RoundRecord
+from app.protocol.record import Election, RoundRecord
 from app.protocol.seat import Seat
 from app.protocol.tensors import pack, unpack
 from app.protocol.verdict import Verdict

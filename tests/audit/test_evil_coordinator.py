@@ -12,10 +12,10 @@ from evil import SEED, Draft, Lie, World, entry, with_model
 
 from app.audit.blobs import BlockDirectory
 from app.protocol import vrf
+from app.protocol.evaluation import Mark, Reason
 from app.protocol.keys import simulation_account
 from app.protocol.manifest import Manifest
 from app.protocol.receipt import SignedReceipt
-from app.protocol.record import Mark, Reason
 
 
 def accepted(item: object) -> bool:
@@ -68,6 +68,10 @@ def selected(world: World, draft: Draft) -> Draft:
 
 def saturated(world: World, draft: Draft) -> Draft:
     return entry(draft, accepted, saturated=7)
+
+
+def another_way(world: World, draft: Draft) -> Draft:
+    return entry(draft, accepted, cosine=7)
 
 
 def void(world: World, draft: Draft) -> Draft:
@@ -125,6 +129,9 @@ LIES: dict[str, tuple[Lie, str]] = {
     "an honest customer is blamed": (honest_blamed, "record, evaluation, customers"),
     "an honest customer is called a copy": (honest_called_a_copy, "record, evaluation, customers"),
     "another score": (another_score, "score"),
+    "another cosine": (another_way, "cosine"),
+    "another usual score": (another(usual=7), "usual"),
+    "another reach": (another(reach=7), "reach"),
     "another weight": (another_weight, "weight"),
     "another reputation": (another_gamma, "gamma"),
     "isolated without cause": (isolated, "isolated"),

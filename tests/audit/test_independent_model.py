@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +28,7 @@ from app.store.embedded import EmbeddedStore
 from strategies.aggregation import AGGREGATORS, combine, judge
 from strategies.bucketing import deal
 from strategies.direction import from_updates
-from strategies.evaluation import RULES
+from strategies.evaluation import RULES, Past, usual_score
 
 ENTRIES = st.one_of(st.integers(-3, 3), st.integers(-(2**15), 2**15 - 1))
 
@@ -42,19 +43,32 @@ def cohorts(draw: st.DrawFn) -> tuple[list[np.ndarray], list[int], int]:
     return [np.array(vector, dtype=np.int64) for vector in vectors], weights, f
 
 
-@given(cohorts(), st.sampled_from(sorted(AGGREGATORS)), st.sampled_from(sorted(RULES)))
+@st.composite
+def standings(draw: st.DrawFn) -> tuple[robust.Standing, Past]:
+    """What earlier rounds say of at most 30 customers, to the audit and to the miners."""
+    usual = draw(st.integers(0, 10**10))
+    aligned = draw(st.lists(st.integers(-(10**17), 10**17), min_size=30, max_size=30))
+    reach = draw(st.lists(st.integers(0, 10**11), min_size=30, max_size=30))
+    theirs = robust.Standing(usual, Counter(dict(enumerate(aligned))), Counter(dict(enumerate(reach))))
+    return theirs, Past(usual, tuple(aligned), tuple(reach))
+
+
+@given(cohorts(), st.sampled_from(sorted(AGGREGATORS)), st.sampled_from(sorted(RULES)), standings())
 def test_scores_marks_shares_and_aggregate_are_the_miners(
-    cohort: tuple[list[np.ndarray], list[int], int], name: str, rule: str
+    cohort: tuple[list[np.ndarray], list[int], int], name: str, rule: str, before: tuple[robust.Standing, Past]
 ) -> None:
     updates, weights, f = cohort
     narrow = [update.astype(np.int16) for update in updates]
     digests = [sha256(bytes([position]) + update.tobytes()) for position, update in enumerate(narrow)]
 
-    judged = robust.judge(updates, digests, f, name, rule)
+    judged = robust.judge(updates, digests, f, name, rule, range(len(updates)), before[0])
     opinion = judge(narrow, digests, f, AGGREGATORS[name])
     assert judged is not None
     assert (tuple(judged.scores), tuple(judged.shares)) == (opinion.scores, opinion.shares)
-    assert judged.low == RULES[rule](opinion.scores, opinion.kept, f, from_updates(narrow, opinion.kept))
+    bearings = from_updates(narrow, opinion.kept)
+    assert (tuple(judged.cosines), judged.reach) == (bearings.cosines, bearings.reach)
+    assert judged.usual == usual_score(opinion.scores, opinion.kept, f)
+    assert judged.low == RULES[rule](opinion.scores, opinion.kept, f, bearings, before[1])
 
     mine, theirs = robust.combine(updates, weights, f, name), combine(narrow, weights, f, AGGREGATORS[name])
     assert (mine is None) == (theirs is None)
@@ -62,9 +76,21 @@ def test_scores_marks_shares_and_aggregate_are_the_miners(
         np.testing.assert_array_equal(mine, theirs)
 
 
-@given(cohorts(), st.integers(1, 3), st.sampled_from(sorted(AGGREGATORS)), st.binary(max_size=3), st.booleans())
+@given(
+    cohorts(),
+    st.integers(1, 3),
+    st.sampled_from(sorted(AGGREGATORS)),
+    st.binary(max_size=3),
+    st.booleans(),
+    standings(),
+)
 def test_scores_through_buckets_are_the_miners(
-    cohort: tuple[list[np.ndarray], list[int], int], times: int, name: str, seed: bytes, wide: bool
+    cohort: tuple[list[np.ndarray], list[int], int],
+    times: int,
+    name: str,
+    seed: bytes,
+    wide: bool,
+    before: tuple[robust.Standing, Past],
 ) -> None:
     few, _, f = cohort
     updates = [update * 65_535 if wide else update for update in few * times]
@@ -72,16 +98,31 @@ def test_scores_through_buckets_are_the_miners(
     groups = robust.dealt(names, seed, 2 * f + 3)
     buckets = deal(names, seed, 2 * f + 3)
     assert [tuple(group) for group in groups] == list(buckets)
-    judged = robust.judge(updates, names, f, name, "outlier", groups)
+    judged = robust.judge(updates, names, f, name, "outlier", range(len(updates)), before[0], groups)
     given_ = [update.astype(np.int32 if wide else np.int16) for update in updates]
     opinion = judge(given_, names, f, AGGREGATORS[name], buckets)
     assert judged is not None
     assert (tuple(judged.scores), tuple(judged.shares)) == (opinion.scores, opinion.shares)
-    assert judged.low == RULES["outlier"](opinion.scores, opinion.kept, f, from_updates(given_, opinion.kept))
+    bearings = from_updates(given_, opinion.kept)
+    assert judged.low == RULES["outlier"](opinion.scores, opinion.kept, f, bearings, before[1])
 
 
 def test_too_few_updates_are_no_judgement() -> None:
-    assert robust.judge([np.zeros(2, np.int64)] * 4, [b"a", b"b", b"c", b"d"], 1, "multi_krum", "outlier") is None
+    few, names = [np.zeros(2, np.int64)] * 4, [b"a", b"b", b"c", b"d"]
+    assert robust.judge(few, names, 1, "multi_krum", "outlier", range(4), robust.Standing()) is None
+
+
+@given(cohorts(), st.permutations(range(12)))
+def test_a_standing_is_kept_by_customer(cohort: tuple[list[np.ndarray], list[int], int], order: list[int]) -> None:
+    updates, _, f = cohort
+    who, standing = order[: len(updates)], robust.Standing()
+    judged = robust.judge(updates, [bytes([i]) for i in range(len(updates))], f, "fedavg", "paper", who, standing)
+    assert judged is not None
+    for _ in range(2):
+        standing.add(judged, who)
+    assert standing.usual == judged.usual
+    assert [standing.aligned[i] for i in who] == [2 * cosine * judged.reach for cosine in judged.cosines]
+    assert set(standing.reach.values()) == {2 * judged.reach}
 
 
 def test_distances_and_means_stay_exact_at_the_ends_of_32_bits() -> None:

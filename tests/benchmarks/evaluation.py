@@ -1,4 +1,4 @@
-"""Who is judged L, over many rounds: honest customers and attackers.
+"""Who is judged L, and who is weighed, over many rounds: honest customers and attackers.
 
     python -m tests.benchmarks.evaluation data=digits data.partition=dirichlet privacy=none attack=alie attack.count=2 \
         strategy.f=2 rounds=100 seed=0
@@ -16,17 +16,19 @@ from tests.benchmarks.rounds import judged_rounds
 
 
 def main() -> None:
-    """Run one task and print shares of evaluations that were L."""
+    """Run one task; print which share of the evaluations was L, and how many updates were aggregated."""
     config = compose(sys.argv[1:])
     hostile = set(config.attack.crew(config.customers))
-    low, judged, accuracy = [0, 0], [0, 0], float("nan")
+    low, judged, weighed, accuracy = [0, 0], [0, 0], [0, 0], float("nan")
     for done in judged_rounds(config):
         for entry in done.evaluation.customers:
             judged[entry.index in hostile] += 1
             low[entry.index in hostile] += entry.mark == "L"
+            weighed[entry.index in hostile] += entry.weight > 0
         accuracy = done.accuracy
-    for name, part, whole in zip(("honest", "attackers"), low, judged, strict=True):
-        print(f"{name}: {part} of {whole} evaluations are L" + (f" ({part / whole:.2%})" if whole else ""))
+    for name, part, taken, whole in zip(("honest", "attackers"), low, weighed, judged, strict=True):
+        if whole:
+            print(f"{name}: {part} of {whole} evaluations are L ({part / whole:.2%}), {taken} updates aggregated")
     print(f"accuracy {accuracy:.1%}")
 
 

@@ -16,10 +16,11 @@ from app.mining.round import EarlierRound, SealedRound
 from app.protocol.announcement import Announcement
 from app.protocol.digest import sha256
 from app.protocol.errors import HearthError
+from app.protocol.evaluation import Evaluation
 from app.protocol.fixed_point import UPDATE_DTYPE
 from app.protocol.keys import simulation_account
 from app.protocol.manifest import Manifest
-from app.protocol.record import Election, Evaluation, RoundRecord
+from app.protocol.record import Election, RoundRecord
 from app.protocol.signing import Domain
 from app.protocol.tensors import unpack
 from app.settings import Config

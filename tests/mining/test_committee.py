@@ -28,7 +28,8 @@ from app.mining.miner import Miner
 from app.mining.round import SealedRound
 from app.protocol.digest import sha256
 from app.protocol.errors import ProtocolError, RoundError
-from app.protocol.record import Mark, RoundRecord
+from app.protocol.evaluation import Mark
+from app.protocol.record import RoundRecord
 from app.protocol.verdict import contradict, quorum_of
 
 BYZANTINE = [Silent, Absent, Lying, Equivocating, Swapping, Usurper, Broken, Thief]

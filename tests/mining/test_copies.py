@@ -12,8 +12,8 @@ from app.mining.copies import MILLION, near_copies
 from app.mining.outcome import evaluate
 from app.mining.round import EarlierRound, SealedRound
 from app.protocol.errors import RoundError
+from app.protocol.evaluation import CustomerEntry, Reason
 from app.protocol.fixed_point import MODEL_DTYPE
-from app.protocol.record import CustomerEntry, Reason
 from app.protocol.tensors import pack, unpack
 from strategies.exact import gram
 

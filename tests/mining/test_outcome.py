@@ -6,10 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from app.mining import precedents
 from app.mining.outcome import evaluate
-from app.protocol.errors import ConfigError
+from app.mining.round import EarlierRound
+from app.protocol.errors import ConfigError, RoundError
+from app.protocol.evaluation import Mark, Reason
 from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPES
-from app.protocol.record import Mark, Reason
+from app.protocol.record import RoundRecord
 from app.protocol.tensors import pack, unpack
 from strategies.aggregation import AGGREGATORS
 
@@ -88,6 +91,50 @@ def test_the_dropped_are_not_aggregated_even_with_an_h(world) -> None:
     dropped = [entry for entry in entries if not entry.selected]
     assert len(dropped) == world.policy.f
     assert all(entry.mark is Mark.H and entry.weight == 0 for entry in dropped)
+
+
+def _left_behind(world) -> dict[int, np.ndarray]:
+    """A late round: nine have converged and go nowhere together, the tenth still asks for a large step elsewhere."""
+    common = world.update(0) + world.update(1)
+    updates = {}
+    for index in range(10):
+        own = np.random.default_rng([4, index]).normal(0, 300 if index == 9 else 20, len(common))
+        updates[index] = np.rint(own - common * (own @ common) / (common @ common)).astype(np.int64)
+    return updates
+
+
+def test_who_went_along_earlier_is_not_blamed_for_being_left_behind(make_world) -> None:
+    for scale, marks in ((1.0, set()), (-3.0, {9})):
+        world = make_world(f=1)
+        early = world.seal({i: world.update(i, scale if i == 9 else 1) for i in range(10)})
+        late = world.seal(_left_behind(world), round_number=2, earlier=(world.past(early),))
+        evaluation = evaluate(late, world.store).evaluation
+        assert {e.index for e in evaluation.customers if e.mark is Mark.L} == marks
+        assert next(e for e in evaluation.customers if e.index == 9).score > 3 * evaluation.usual
+    alone = evaluate(world.seal(_left_behind(world)), world.store).evaluation
+    assert {e.index for e in alone.customers if e.mark is Mark.L} == {9}
+
+
+def test_what_earlier_records_say_is_the_same_however_it_was_come_by(world, monkeypatch: pytest.MonkeyPatch) -> None:
+    pasts: tuple[EarlierRound, ...] = ()
+    for number in (1, 2, 3):
+        updates = {i: np.roll(world.update(i), number) for i in range(number - 1, 10)}
+        pasts += (world.past(world.seal(updates, round_number=number, earlier=pasts)),)
+    sealed = world.seal(round_number=4, earlier=pasts)
+    warm = precedents.standing(sealed, world.store)
+    monkeypatch.setattr(precedents, "_evaluations", {})
+    monkeypatch.setattr(precedents, "_MANY", 1)  # nothing is kept for long
+    assert precedents.standing(sealed, world.store) == warm
+    evaluations = [RoundRecord.from_bytes(world.store.blobs[past.record.cid]).evaluation for past in pasts]
+    assert warm.usual == max(evaluation.usual for evaluation in evaluations)
+    for index in range(10):
+        scored = [(e, entry) for e in evaluations for entry in e.customers if entry.index == index]
+        assert len(scored) == min(3, index + 1)  # the first two customers miss rounds
+        assert warm.reach[index] == sum(e.reach for e, _ in scored)
+        assert warm.aligned[index] == sum(entry.cosine * e.reach for e, entry in scored)
+    del world.store.blobs[pasts[0].record.cid]
+    with pytest.raises(RoundError, match="record of round 1"):
+        evaluate(sealed, world.store)
 
 
 def test_the_isolated_are_scored_but_not_aggregated(world) -> None:

@@ -11,10 +11,10 @@ from app.mining.round import SealedRound
 from app.mining.screening import SATURATED_PART, Forgery
 from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import ProtocolError, RoundError, StoreUnavailableError
+from app.protocol.evaluation import Mark, Reason
 from app.protocol.fixed_point import MODEL_DTYPE, UPDATE_DTYPE
 from app.protocol.keys import simulation_account
 from app.protocol.manifest import MAX_RECEIPT_BYTES, Manifest
-from app.protocol.record import Mark, Reason
 from app.protocol.tensors import blob_limit, pack
 from app.store.base import reference
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from app.protocol.digest import BlobRef, canonical_json
 from app.protocol.errors import ProtocolError
+from app.protocol.evaluation import CustomerEntry, Evaluation, Mark, Reason
 from app.protocol.keys import simulation_account
-from app.protocol.record import Candidate, CustomerEntry, Election, Evaluation, Mark, Reason, RoundRecord
+from app.protocol.record import Candidate, Election, RoundRecord
 
 ADDRESSES = sorted((simulation_account(1, "customer", i).address for i in range(4)), key=lambda a: int(a, 16))
 COUNT = st.integers(0, 2**63 - 1)
@@ -23,16 +24,19 @@ ENTRIES = st.builds(
     mark=st.sampled_from(Mark),
     reason=st.sampled_from(Reason),
     score=st.none() | st.integers(0, 10**40 - 1),
+    cosine=st.none() | st.integers(-(10**6), 10**6),
     selected=st.booleans(),
     isolated=st.booleans(),
     weight=COUNT,
     saturated=st.none() | COUNT,
 )
-GOOD = CustomerEntry(ADDRESSES[0], 3, 5, Mark.H, Reason.ACCEPTED, 2**70, True, False, 250, 0)
-BAD = CustomerEntry(ADDRESSES[1], 1, 5, Mark.L, Reason.MISSING, None, False, False, 0, None)
+GOOD = CustomerEntry(ADDRESSES[0], 3, 5, Mark.H, Reason.ACCEPTED, 2**70, -3, True, False, 250, 0)
+BAD = CustomerEntry(ADDRESSES[1], 1, 5, Mark.L, Reason.MISSING, None, None, False, False, 0, None)
 CANDIDATES = (Candidate(ADDRESSES[2], b"\3" * 80, 7, 2), Candidate(ADDRESSES[3], b"\4" * 80, 1, 0))
 ELECTION = Election(CANDIDATES, ADDRESSES[2], b"\5" * 32)
-EVALUATION = Evaluation(b"\1" * 32, 3, 5, 2, "outlier", "median", 0, False, BlobRef(b"\2" * 32, 9, "bafk"), (GOOD, BAD))
+EVALUATION = Evaluation(
+    b"\1" * 32, 3, 5, 2, "outlier", "median", 0, False, 2**90, 2**80, BlobRef(b"\2" * 32, 9, "bafk"), (GOOD, BAD)
+)
 RECORD = RoundRecord(EVALUATION, ELECTION)
 
 
@@ -59,6 +63,7 @@ def test_text_by_example() -> None:
         "mark": "H",
         "reason": "accepted",
         "score": str(2**70),
+        "cosine": -3,
         "selected": True,
         "isolated": False,
         "weight": 250,
@@ -103,6 +108,9 @@ ENTRY = ("evaluation", "customers", 0)
         ((*ENTRY, "score"), "1_0"),
         ((*ENTRY, "score"), "9" * 5000),
         ((*ENTRY, "score"), ""),
+        ((*ENTRY, "cosine"), -1_000_001),
+        ((*ENTRY, "cosine"), "5"),
+        ((*ENTRY, "cosine"), False),
         ((*ENTRY, "index"), True),
         ((*ENTRY, "weight"), -1),
         ((*ENTRY, "weight"), 2**63),
@@ -114,6 +122,8 @@ ENTRY = ("evaluation", "customers", 0)
         (("evaluation", "rule"), 3),
         (("evaluation", "aggregator"), None),
         (("evaluation", "buckets"), -1),
+        (("evaluation", "usual"), None),
+        (("evaluation", "reach"), 7),
         (("evaluation", "model"), []),
         (("evaluation", "task"), "0x00"),
         (("evaluation", "customers"), {}),
