@@ -28,7 +28,7 @@ from app.config import compose_all, sweep_parameters
 from app.consistency import unused, warnings
 from app.overrides import expand
 from app.protocol.errors import ConfigError, HearthError
-from app.reporting.pivot import detection, pivot
+from app.reporting.pivot import detection, pivot, pivot_plot
 from app.reporting.summary import percent, short, thousands
 from app.reporting.sweep_plot import UNUSED, plot
 from app.run_directory import make_fresh_directory, make_named_directory, runs_home, write_atomically
@@ -149,10 +149,11 @@ def sweep(overrides: Sequence[str], task: Task | None = None, console: Console |
         raise
     done = [rows[job.name] for job in jobs]
     console.print(table(done))
-    if (by_rule := pivot(done, list(jobs[0].overrides))) is not None:
+    keys = list(jobs[0].overrides)
+    if (by_rule := pivot(done, keys)) is not None:
         console.print(by_rule)
     written = ["sweep.json", "sweep.csv"]
-    if picture := plot(done, list(jobs[0].overrides), [curves[job.name] for job in jobs]):
+    if picture := pivot_plot(done, keys) or plot(done, keys, [curves[job.name] for job in jobs]):
         write_atomically(folder / "sweep.png", picture)
         written.append("sweep.png")
     console.print(Text(f"evidence: {folder} ({', '.join(written)})"), soft_wrap=True)

@@ -11,6 +11,8 @@ AVERAGED = "seed"
 """The key over which runs are averaged: it makes no line of its own."""
 UNUSED = "-"
 """Stands for the value of a key that a job does not use."""
+_NAMED = 12
+"""How many lines a legend can name without hiding them."""
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -93,8 +95,10 @@ def plot(rows: Rows, keys: Sequence[str], curves: Sequence[Sequence[float]]) -> 
         axes.xaxis.set_major_formatter("{x:g}")
     axes.set(xlabel=across or "round", ylabel="accuracy on the test records")
     axes.grid(alpha=0.3)
-    if drawn[0].label:
+    if drawn[0].label and len(drawn) <= _NAMED:
         axes.legend()
+    elif len(drawn) > _NAMED:
+        axes.set_title(f"{len(drawn)} combinations: see the table", fontsize=10)
     out = BytesIO()
     figure.savefig(out, format="png", dpi=120)
     return out.getvalue()

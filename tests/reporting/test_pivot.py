@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.reporting.pivot import detection, pivot
+from app.reporting.pivot import detection, pivot, pivot_plot
 
 RESULT: dict[str, Any] = {
     "rounds": 2,
@@ -44,3 +44,11 @@ def test_a_cell_is_the_mean_over_seeds_and_failed_jobs_are_left_out() -> None:
 @pytest.mark.parametrize("keys", [["attack"], ["strategy.aggregator", "seed"], []])
 def test_other_sweeps_have_no_such_table(keys: list[str]) -> None:
     assert pivot([_row("none", "median", 0, 0.9)], keys) is None
+
+
+def test_the_heat_map_is_a_picture_or_nothing() -> None:
+    keys = ["data.partition", "attack", "strategy.aggregator", "seed"]
+    rows = [_row("none", "median", 0, 0.9), _row("alie", "median", 0, None), _row("alie", "fedavg", 0, 0.25)]
+    assert (pivot_plot(rows, keys) or b"").startswith(b"\x89PNG")
+    assert pivot_plot(rows, ["attack", "seed"]) is None
+    assert pivot_plot([_row("none", "median", 0, None)], keys) is None
