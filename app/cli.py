@@ -13,6 +13,9 @@ usage: hearth COMMAND ...
 
   run [key=value ...]   run a task, as python -m app does; hearth run --help says more
   show RUN_DIR          print the tables of a finished run again
+  report RUN_DIR ...    one HTML page of one or several runs; hearth report --help says more
+  compare A B           where two runs differ, and what came of it
+  dashboard [RUNS_DIR]  the same pages while runs are going on, served on loopback
   chain COMMAND ...     an embedded chain made, served to other programs, shown; hearth chain --help says more
   audit RUN_DIR         recompute a run from its evidence alone; hearth audit --help says more
   task COMMAND ...      the tasks of a chain: list, show, claim, cancel and more; hearth task --help says more
@@ -61,6 +64,24 @@ def _show(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _report(arguments: Sequence[str]) -> int:
+    from app.report_command import report
+
+    return report(arguments)
+
+
+def _compare(arguments: Sequence[str]) -> int:
+    from app.report_command import compare
+
+    return compare(arguments)
+
+
+def _dashboard(arguments: Sequence[str]) -> int:
+    from app.report_command import dashboard
+
+    return dashboard(arguments)
+
+
 def _audit(arguments: Sequence[str]) -> int:
     from app.audit.command import main as audit
 
@@ -100,6 +121,9 @@ def _help(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "run": _run,
     "show": _show,
+    "report": _report,
+    "compare": _compare,
+    "dashboard": _dashboard,
     "chain": _chain,
     "audit": _audit,
     "task": _task,

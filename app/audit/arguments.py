@@ -35,14 +35,22 @@ def address_of(key: str, text: str) -> str:
     return str(to_checksum_address(text))
 
 
+_ELSEWHERE = (
+    ("chain.sqlite", "\n  name: rpc\n", "the chain of {} lies behind a node"),
+    ("blobs", "\n  name: ipfs\n", "the blobs of {} lie behind IPFS"),
+)
+"""What may be elsewhere, by which line of config.yaml, and how to say it."""
+
+
 def run_directory(path: str) -> Path:
-    """Return the folder of a run; raise `ConfigError` if it is none, or one whose chain is elsewhere."""
+    """Return the folder of a run; raise `ConfigError` if it is none, or one whose chain or blobs are elsewhere."""
     folder = Path(path).expanduser().absolute()
     if not folder.is_dir():
         raise ConfigError("run directory", f"{folder} is not a folder", "the folder of a run")
-    if not (folder / "chain.sqlite").exists() and (folder / "config.yaml").is_file():
-        text = (folder / "config.yaml").read_text("utf-8", "replace")
-        if "\n  name: rpc\n" in text:
-            problem = f"the chain of {folder} is behind a node"
-            raise ConfigError("run directory", problem, "hearth audit --chain URL --contract ADDR --store URL|DIR")
+    config = folder / "config.yaml"
+    text = config.read_text("utf-8", "replace") if config.is_file() else ""
+    for name, line, problem in _ELSEWHERE:
+        if line in text and not (folder / name).exists():
+            allowed = "hearth audit --chain URL --contract ADDR --store URL|DIR"
+            raise ConfigError("run directory", problem.format(folder), allowed)
     return folder

@@ -111,7 +111,7 @@ class _Printer:
 
 
 def _label(section: Section) -> str:
-    counts = ", ".join(f"{number:,} {what}" for what, number in section.counts.items())
+    counts = ", ".join(f"{number:,} {what}" for what, number in section.counts.items() if number)
     return f"{section.name:<26}{counts}"
 
 

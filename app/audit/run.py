@@ -22,6 +22,7 @@ from app.protocol.tensors import parameter_count
 NOT_EVIDENCE = {
     "run.log": "what the run's loggers said; nobody signed it, and nothing rests on it",
     "reconstructions.png": "what a probe drew from releases; nobody signed it, and nothing rests on it",
+    "report.html": "what `hearth report` drew; it shows and proves nothing",
     "journal": "what each sender remembers so as not to send twice; what was sent is on the chain",
     "blobs": "of the store pins, lock and blocks/SHARDING: names for people; a blob hashes to its name",
     "customers": "ledgers' locks, MECs' caches, what simulated adversaries noted; phones' books are checked",
@@ -81,8 +82,9 @@ def audit_run(directory: Path, report: Report, head: bytes | None = None) -> Aud
     if unread:
         report.unproven.append(f"blobs: no record leads to {unread} blocks; they hash to their names")
     report.unproven.append(f"the run's own word: {files.OWN_WORD}")
-    report.ignored += [f"{name}: {why}" for name, why in NOT_EVIDENCE.items()]
-    others = {path.name for path in directory.iterdir()} - EVIDENCE - {"run.log", "journal"}
+    present = {path.name for path in directory.iterdir()}
+    report.ignored += [f"{name}: {why}" for name, why in NOT_EVIDENCE.items() if name in present]
+    others = present - EVIDENCE - set(NOT_EVIDENCE)
     report.ignored += [f"{name}: not a file of a run" for name in sorted(others)]
     return audited
 

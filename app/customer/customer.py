@@ -115,7 +115,7 @@ class Customer:
         ProtocolError
             If a blob is not the announced one, the round is not the task's, or training diverged.
         PrivacyError
-            If a release is due and would exceed the customer's budget.
+            If a release is due, would exceed the customer's budget, and there is no earlier one to go on with.
         """
         return self.contribute(announcement, self.learn(announcement, policy, frozen, model))
 
@@ -126,9 +126,11 @@ class Customer:
         split = self._split_model(rules, frozen)
         head = deepcopy(split.mec)
         start = _set_global(head, rules, model)
-        key = self._phone.key(announcement.task, rules.frozen.sha256)
+        key = self._phone.key(rules.frozen.sha256)
         if not self._mec.holds(key):
-            self._mec.accept(self._phone.release(announcement.task, rules.frozen.sha256, split.phone))
+            release = self._phone.release(rules.frozen.sha256, split.phone)
+            self._mec.accept(release)
+            key = release.key
         seed = training_seed(task.seed, announcement.round, self._index)
         trained, loss = self._mec.train(key, head, task.train, seed)
         if announcement.round == rules.rounds:

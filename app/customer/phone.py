@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from app.privacy.labels import LabelTreatment
 from app.privacy.mechanism import Mechanism
 from app.privacy.randomness import SystemRandom
 from app.protocol.digest import canonical_json, hex32, sha256
-from app.protocol.errors import PrivacyError
+from app.protocol.errors import BudgetError, PrivacyError
 from app.protocol.receipt import Receipt, SignedReceipt
 from app.protocol.signing import Domain
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from app.learning.data import Dataset
     from app.learning.models import Phone as Extractor
 
+_log = logging.getLogger(__name__)
 LEDGER = "privacy.jsonl"
 RECEIPTS = "receipts.jsonl"
 _NOTHING_DRAWN = "none"
@@ -34,10 +36,12 @@ _NOTHING_DRAWN = "none"
 class Phone:
     """The half of a customer that is trusted with its data.
 
-    A release happens once for each record set, mechanism, frozen part and task. The phone draws the noise, keeps the
-    released batch, lets the accountant count it, and only then hands it out. When the MEC server has lost its cache
-    the phone sends *the same bytes* again, which tells nobody anything new and is no release. When the phone has lost
-    its copy too, it would have to draw new noise: that is a second release, and the accountant decides.
+    A release happens once for each record set, mechanism and frozen part, in however many tasks it serves. The phone
+    draws the noise, keeps the released batch, lets the accountant count it, and only then hands it out. When the MEC
+    server has lost its cache the phone sends *the same bytes* again, which tells nobody anything new and is no release.
+    When the phone has lost its copy too, or its records have changed, it would have to draw new noise: that is a second
+    release, and the accountant decides. Where it refuses, the phone goes on with what it released of its records
+    before, if the mechanism and the frozen part are the same: that is public already.
 
     Parameters
     ----------
@@ -91,6 +95,7 @@ class Phone:
         self._released = Shelf(home / "released")
         self._receipts = home / RECEIPTS
         self._record_set = _record_set(data, salt)
+        self._earlier: FeatureRelease | None = None
 
     @property
     def address(self) -> str:
@@ -99,52 +104,77 @@ class Phone:
 
     @property
     def examples(self) -> int:
-        """How many records it holds."""
-        return len(self._data.labels)
+        """How many records take part: all that it holds, or those of the earlier release that it had to go back to."""
+        return len(self._data.labels if self._earlier is None else self._earlier.labels)
 
     def spent(self) -> PrivacySpent:
         """Return what all releases so far cost."""
         return self._accountant.spent()
 
-    def key(self, task: bytes, frozen: bytes) -> str:
-        """Return the name of the release for a task (digest of its policy) and a frozen part (digest)."""
-        parts = {
-            "task": hex32(task),
-            "customer": self.address,
-            "record_set": self._record_set,
-            "mechanism": self._parameters,
-            "frozen": hex32(frozen),
-        }
-        return sha256(canonical_json(parts)).hex()
+    def key(self, frozen: bytes) -> str:
+        """Return the name of the release of its present records for a frozen part (digest)."""
+        return self._key(frozen, self._record_set)
 
-    def release(self, task: bytes, frozen: bytes, extractor: Extractor) -> FeatureRelease:
-        """Return the released features for a task: drawn and counted once, the same bytes ever after.
+    def release(self, frozen: bytes, extractor: Extractor) -> FeatureRelease:
+        """Return released features: drawn and counted once, the same bytes ever after.
+
+        Of its present records; or, where that would exceed the budget, of the records that it released last under the
+        same mechanism for the same frozen part.
 
         Parameters
         ----------
-        task, frozen : bytes
-            Digests (32 bytes) of the task's policy and of the frozen part.
+        frozen : bytes
+            Digest of the frozen part (32 bytes).
         extractor : app.learning.models.Phone
             The phone part of the model, with the frozen part loaded.
 
         Raises
         ------
+        BudgetError
+            If a release is due and would exceed the budget, and there is no earlier one.
         PrivacyError
-            If a release is due and would exceed the budget, or a feature is NaN or infinite.
+            If a feature is NaN or infinite, or the ledger cannot be trusted.
         """
-        key = self.key(task, frozen)
+        try:
+            return self._present(self.key(frozen), extractor)
+        except BudgetError as refusal:
+            self._earlier = self._last(frozen)
+            if self._earlier is None:
+                raise
+            _log.warning("%s; going on with the %d records released before", refusal, self.examples)
+            return self._earlier
+
+    def _present(self, key: str, extractor: Extractor) -> FeatureRelease:
+        cost = self._mechanism.cost(len(self._data), extractor.space), *self._labels.costs
         release = self._released.get(key)
         if release is None:
+            self._accountant.check(*cost)  # so that no batch is drawn in vain
             release = self._draw(key, extractor)
             if self._mechanism.randomness != _NOTHING_DRAWN:  # else drawing again gives the same bytes
                 # Before it is counted, not after: a crash in between leaves a batch that has never left the phone.
                 self._released.put(release)
         digest = release.digest
         if not self._accountant.counted(digest):
-            cost = self._mechanism.cost(len(self._data), extractor.space)
             about = {"records": len(self._data), "shape": list(extractor.space.shape)}
-            self._accountant.charge(digest, self._record_set, self._parameters | about, cost, *self._labels.costs)
+            self._accountant.charge(digest, self._record_set, self._parameters | about, *cost)
         return release
+
+    def _last(self, frozen: bytes) -> FeatureRelease | None:
+        """Return the newest counted release that the same head can be trained on; None if there is none, whole."""
+        for record_set in self._accountant.record_sets():
+            found = self._released.get(self._key(frozen, record_set))
+            if found is not None and self._accountant.counted(found.digest):
+                return found
+        return None
+
+    def _key(self, frozen: bytes, record_set: str) -> str:
+        parts = {
+            "customer": self.address,
+            "record_set": record_set,
+            "mechanism": self._parameters,
+            "frozen": hex32(frozen),
+        }
+        return sha256(canonical_json(parts)).hex()
 
     def sign(self, receipt: Receipt, domain: Domain) -> SignedReceipt:
         """Sign a receipt, and keep it before it leaves: it is the customer's own proof of what the chain must hold."""

@@ -88,15 +88,17 @@ class Accountant:
         """
         with self._locked():
             lines, entries = self._read()
-            entry = _Entry(release, record_set, dict(parameters), costs)
-            for unit, (epsilon, delta) in self._limited(_costs([*entries, entry])).items():
-                if epsilon > self._budget[0] or delta > self._budget[1]:
-                    raise BudgetError(
-                        f"release refused: epsilon {epsilon}, delta {delta} for a {unit} would exceed the budget of "
-                        f"epsilon {self._budget[0]}, delta {self._budget[1]} ({len(entries)} counted in {self._path})"
-                    )
-            lines.append(entry.to_line(lines[-1]))
+            self._refuse_beyond_budget(entries, costs)
+            lines.append(_Entry(release, record_set, dict(parameters), costs).to_line(lines[-1]))
             write_privately(self._path, b"".join(lines))
+
+    def check(self, *costs: PrivacyCost) -> None:
+        """Raise `BudgetError` if a release with these costs would exceed the budget as it stands; count nothing."""
+        self._refuse_beyond_budget(self._read()[1], costs)
+
+    def record_sets(self) -> list[str]:
+        """Return the salted digests of the record sets of all counted releases, the newest first, each once."""
+        return list(dict.fromkeys(entry.record_set for entry in reversed(self._read()[1])))
 
     def counted(self, release: str) -> bool:
         """Tell whether the ledger counts these very bytes (digest in hexadecimal): they may be sent again for free."""
@@ -118,6 +120,14 @@ class Accountant:
             float(record_epsilon),
             float(record_delta),
         )
+
+    def _refuse_beyond_budget(self, entries: list[_Entry], costs: tuple[PrivacyCost, ...]) -> None:
+        for unit, (epsilon, delta) in self._limited([*_costs(entries), *costs]).items():
+            if epsilon > self._budget[0] or delta > self._budget[1]:
+                raise BudgetError(
+                    f"release refused: epsilon {epsilon}, delta {delta} for a {unit} would exceed the budget of "
+                    f"epsilon {self._budget[0]}, delta {self._budget[1]} ({len(entries)} counted in {self._path})"
+                )
 
     def _limited(self, costs: list[PrivacyCost]) -> dict[str, tuple[Decimal, Decimal]]:
         """Return what each unit that the budget limits has lost."""

@@ -90,3 +90,22 @@ def test_a_node_that_is_not_there_is_no_broken_evidence(good: Path, capsys: pyte
     arguments = ["--chain", "http://127.0.0.1:1", "--contract", "0x" + "1" * 40, "--store", str(good / "blobs")]
     assert main(["audit", *arguments]) == 1
     assert "was not answered" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("section", "file", "told"),
+    [
+        ("chain:\n  name: rpc\n", "chain.sqlite", "lies behind a node"),
+        ("store:\n  name: ipfs\n", "blobs", "lie behind IPFS"),
+    ],
+)
+def test_a_run_whose_evidence_lies_elsewhere_says_where_to_ask(
+    tmp_path: Path, section: str, file: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text(section)
+    assert main(["audit", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert "--chain URL --contract ADDR --store" in error
+    (tmp_path / file).mkdir()
+    assert main(["audit", str(tmp_path)]) == 1  # it claims to be here: then it has to hold

@@ -229,7 +229,7 @@ def test_under_every_configuration_no_clean_feature_crosses(
         deployment=False,
     )
     model = split_model(world().policy, world().frozen)
-    release = phone.release(world().policy.digest, world().policy.frozen.sha256, model.phone)
+    release = phone.release(world().policy.frozen.sha256, model.phone)
     clean = features(model.phone, data)
     distance = np.linalg.norm(release.features - clip_rows(clean.astype(np.float64), clip, 2), axis=1)
     sigma, d = 2 * clip * gaussian_scale(epsilon, delta), clean.shape[1]

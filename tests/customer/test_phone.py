@@ -19,7 +19,7 @@ from app.privacy.labels import ClearLabels, LabelTreatment, RandomizedResponse
 from app.privacy.mechanism import Mechanism, mechanism_of
 from app.privacy.normalisation import FeatureSpace
 from app.privacy.randomness import InsecureSeededRandom, RandomSource, SystemRandom
-from app.protocol.errors import PrivacyError
+from app.protocol.errors import BudgetError, PrivacyError
 from app.protocol.keys import simulation_account
 from app.protocol.receipt import ENCODING, Receipt, SignedReceipt
 from app.protocol.signing import Domain
@@ -71,7 +71,7 @@ def phone(
 
 
 def release(of: Phone) -> FeatureRelease:
-    return of.release(TASK, FROZEN, Tanh())
+    return of.release(FROZEN, Tanh())
 
 
 def receipt() -> Receipt:
@@ -146,21 +146,60 @@ def test_what_cannot_be_paid_never_leaves(tmp_path: Path) -> None:
     ],
 )
 def test_the_key_names_records_and_mechanism(tmp_path: Path, change: dict[str, object]) -> None:
-    base = phone(tmp_path / "a").key(TASK, FROZEN)
-    assert phone(tmp_path / "b").key(TASK, FROZEN) == base
-    assert phone(tmp_path / "c", **change).key(TASK, FROZEN) != base  # type: ignore[arg-type]
+    base = phone(tmp_path / "a").key(FROZEN)
+    assert phone(tmp_path / "b").key(FROZEN) == base
+    assert phone(tmp_path / "c", **change).key(FROZEN) != base  # type: ignore[arg-type]
 
 
-def test_the_key_names_task_and_frozen_part(tmp_path: Path) -> None:
+def test_the_key_names_the_frozen_part(tmp_path: Path) -> None:
     of = phone(tmp_path)
-    assert len({of.key(TASK, FROZEN), of.key(FROZEN, FROZEN), of.key(TASK, TASK)}) == 3
-
-
-def test_another_task_is_another_release(tmp_path: Path) -> None:
-    of = phone(tmp_path)
+    assert of.key(FROZEN) != of.key(TASK)
     release(of)
-    with pytest.raises(PrivacyError, match="release refused"):
-        of.release(b"T" * 32, FROZEN, Tanh())
+    with pytest.raises(PrivacyError, match="release refused"):  # another extractor's features are other features
+        of.release(TASK, Tanh())
+
+
+def test_who_may_not_release_new_records_goes_on_with_those_released_before(tmp_path: Path) -> None:
+    one = release(phone(tmp_path))
+    grown = phone(tmp_path, data=records(1, 30))
+    assert release(grown).to_bytes() == one.to_bytes()
+    assert (grown.examples, grown.spent().releases) == (12, 1)
+    assert len(released_files(tmp_path)) == 1  # nothing was drawn in vain
+    rich = phone(tmp_path, data=records(1, 30), budget=8.0)
+    two = release(rich)
+    assert (rich.examples, rich.spent().releases, len(two.labels)) == (30, 2, 30)
+    again = phone(tmp_path, data=records(2, 5))
+    assert release(again).to_bytes() == two.to_bytes()  # the newest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mechanism": gaussian(epsilon=4.1)},
+        {"labels": RandomizedResponse(1.0, 3, SystemRandom())},
+        {"source": InsecureSeededRandom(1)},
+    ],
+)
+def test_it_never_goes_on_with_what_another_mechanism_released(tmp_path: Path, change: dict[str, object]) -> None:
+    release(phone(tmp_path))
+    with pytest.raises(BudgetError):
+        release(phone(tmp_path, data=records(1), **change))  # type: ignore[arg-type]
+    assert len(released_files(tmp_path)) == 1
+
+
+def test_it_never_goes_on_with_what_was_drawn_and_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = phone(tmp_path)
+
+    def dies(*_: object) -> None:
+        raise PowerCutError
+
+    monkeypatch.setattr(Accountant, "charge", dies)
+    with pytest.raises(PowerCutError):
+        release(of)
+    monkeypatch.undo()
+    assert len(released_files(tmp_path)) == 1
+    with pytest.raises(BudgetError):
+        release(phone(tmp_path, data=records(1), budget=3.9))
 
 
 def test_a_deployment_refuses_seeded_noise(tmp_path: Path) -> None:
