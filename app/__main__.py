@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -37,11 +37,15 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m app")
     int
         0: all is well. 1: a run failed. 2: bad input, and nothing was started. 130: interrupted. 143: terminated.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    verbose = "-v" in arguments or "--verbose" in arguments
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    return guarded(lambda: _act(_parse(typed), program), verbose="-v" in typed or "--verbose" in typed)
+
+
+def guarded(action: Callable[[], int], *, verbose: bool = False) -> int:
+    """Return an action's exit code, or the one for what ended it, once that was said in a line; see `main`."""
     try:
         with _terminable():
-            return _act(_parse(arguments), program)
+            return action()
     except Terminated as end:
         return _fail("terminated", end, verbose, TERMINATED)
     except BrokenPipeError:  # whoever read our output, such as head, has seen enough

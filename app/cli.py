@@ -12,6 +12,7 @@ _USAGE = """\
 usage: hearth COMMAND ...
 
   run [key=value ...]   run a task, as python -m app does; hearth run --help says more
+  resume RUN_DIR        go on with a run that was stopped, from where its chain stands
   show RUN_DIR          print the tables of a finished run again
   report RUN_DIR ...    one HTML page of one or several runs; hearth report --help says more
   compare A B           where two runs differ, and what came of it
@@ -44,6 +45,34 @@ def _run(arguments: Sequence[str]) -> int:
     from app.__main__ import main as run
 
     return run(arguments, "hearth run")
+
+
+def _resume(arguments: Sequence[str]) -> int:
+    from app.__main__ import guarded
+    from app.launch import limit_threads
+
+    def act() -> int:
+        from app.command_line import Parser
+        from app.launch import resume
+        from app.reporting.progress import choose_progress
+        from app.run_directory import RunDirectory
+
+        parser = Parser(
+            prog="hearth resume",
+            description="Go on with a run that was stopped or killed, from where its chain stands. Rounds that are "
+            "finalised stay; one that was sealed is decided; the rest is run as it would have been.",
+        )
+        parser.add_argument("run", metavar="RUN_DIR", help="the folder of a run of python -m app")
+        directory = RunDirectory.at(parser.parse_args(list(arguments)).run)
+        if directory.result_path.exists():
+            print(f"{directory.path} has ended well: there is nothing left to do (hearth show prints its tables)")
+            return 0
+        progress = choose_progress()
+        progress.result(resume(directory, progress))
+        return 0
+
+    limit_threads()
+    return guarded(act)
 
 
 def _show(arguments: Sequence[str]) -> int:
@@ -120,6 +149,7 @@ def _help(arguments: Sequence[str]) -> int:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "run": _run,
+    "resume": _resume,
     "show": _show,
     "report": _report,
     "compare": _compare,

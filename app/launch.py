@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.protocol.errors import HearthError, LedgerError, StoreError
+from app.protocol.errors import ConfigError, HearthError, LedgerError, StoreError
 
 if TYPE_CHECKING:
     from app.reporting.progress import Progress
@@ -90,6 +90,43 @@ def launch(
             progress.end()
 
 
+def resume(directory: RunDirectory, progress: Progress) -> dict[str, Any]:
+    """Go on with a run that was stopped, from where its chain stands, and return the contents of its ``result.json``.
+
+    Parameters
+    ----------
+    directory : RunDirectory
+        Its folder.
+    progress : Progress
+        Is told about every round.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is no run's, or was not run by ``python -m app``, or this version would run something else.
+    HearthError
+        If the task cannot go on.
+    """
+    from app import engines
+    from app.run_directory import to_yaml
+    from app.task import prepare
+
+    config = directory.read_config()
+    if config.engine.name not in engines.ENGINES:
+        problem = f"{directory.path} was run by flwr run, which has the task in hand"
+        raise ConfigError("hearth resume", problem, "a run of python -m app")
+    with quiet_libraries():
+        progress.prepare()
+        try:
+            prepared = prepare(config)
+            if to_yaml(prepared.config) != to_yaml(config):
+                problem = f"{directory.config_path} would come to another configuration with this version of Hearth"
+                raise ConfigError("hearth resume", problem, "the version that began the run")
+            return _run(prepared, directory, progress, None)
+        finally:
+            progress.end()
+
+
 def _run(prepared: Prepared, directory: RunDirectory, progress: Progress, engine: Engine | None) -> dict[str, Any]:
     from app import engines
 
@@ -100,6 +137,7 @@ def _run(prepared: Prepared, directory: RunDirectory, progress: Progress, engine
             _log.error("the run ended early", exc_info=error)
             told = _told(error, directory)
             told.add_note(f"what the run wrote until then: {directory.path}")
+            told.add_note(f"to go on with it: hearth resume {directory.path}")
             if told is error:
                 raise
             raise told from error

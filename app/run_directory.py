@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.durable import replace_file
-from app.protocol.errors import ConfigError, StoreError
+from app.protocol.digest import parse_json
+from app.protocol.errors import ConfigError, ProtocolError, StoreError
 
 if TYPE_CHECKING:
     from app.settings import Config
@@ -152,6 +153,45 @@ class RunDirectory:
                 os.fsync(file.fileno())
         except OSError as error:
             raise _unwritable(self.metrics_path, error) from error
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the lines of ``metrics.jsonl``; one that a dying process left unfinished is taken off the file.
+
+        Raises
+        ------
+        ConfigError
+            If a line is damaged.
+        StoreError
+            If the disk refuses.
+        """
+        if not self.metrics_path.exists():
+            return []
+        data = self.metrics_path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if whole != data:
+            write_atomically(self.metrics_path, whole)
+        try:
+            return [parse_json(line, self.metrics_path.name) for line in whole.splitlines()]
+        except ProtocolError as error:
+            raise ConfigError("run directory", f"{self.metrics_path} is damaged: {error}") from error
+
+    def read_config(self) -> Config:
+        """Read ``config.yaml``; raise `ConfigError` if there is none, or it is not one of this version."""
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+        from yaml import YAMLError
+
+        from app.config import from_plain
+
+        if not self.config_path.is_file():
+            raise ConfigError("run directory", f"{self.path} has no config.yaml", "the folder of a run")
+        try:
+            plain = OmegaConf.to_container(OmegaConf.create(self.config_path.read_text()))
+        except (YAMLError, OmegaConfBaseException, ValueError, OSError, RecursionError) as error:
+            raise ConfigError("run directory", f"{self.config_path} cannot be read: {error}") from error
+        if not isinstance(plain, dict):
+            raise ConfigError("run directory", f"{self.config_path} is no configuration")
+        return from_plain({str(key): value for key, value in plain.items()})
 
     def write_round(self, number: int, name: str, data: bytes) -> None:
         """Write the file ``name`` of round ``number``; raise `StoreError` if the disk refuses."""

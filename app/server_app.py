@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from logging import ERROR, WARNING
@@ -21,6 +22,7 @@ from app.run_directory import RunDirectory, write_atomically
 from app.settings import EngineConfig
 from app.task import Evaluator, Prepared, Task, publish
 from strategies.hearth import Hearth
+from strategies.outcome import RoundOutcome
 from strategies.stopwatch import Stopwatch
 from strategies.wire import MODEL, array_to_blob, blobs_to_arrays
 
@@ -54,7 +56,8 @@ def run(grid: Grid, prepared: Prepared, directory: RunDirectory, progress: Progr
     prepared : Prepared
         What `prepare` returned.
     directory : RunDirectory
-        An empty run directory; what was written until a failure stays there.
+        An empty run directory, or that of a run that was stopped: then it goes on from where its chain stands. What
+        is written until a failure stays there.
     progress : Progress
         Is told about every round.
 
@@ -82,13 +85,17 @@ def run(grid: Grid, prepared: Prepared, directory: RunDirectory, progress: Progr
             data_path=prepared.config.data.path or "",
             stopwatch=clock,
         )
+        known = {line.get("round"): line for line in directory.read_metrics()}
+        strategy.catch_up({number: line for number, line in known.items() if isinstance(number, int)})
         watch = _Watch(task, strategy, directory, progress)
-        strategy.start(
-            grid,
-            blobs_to_arrays({MODEL: task.store.get(task.policy.model, task.policy.model.size)}),
-            num_rounds=prepared.config.rounds,
-            evaluate_fn=watch.evaluate,
-        )
+        watch.begin(known)
+        if strategy.done < prepared.config.rounds:
+            strategy.start(
+                grid,
+                blobs_to_arrays({MODEL: task.store.get(task.policy.model, task.policy.model.size)}),
+                num_rounds=prepared.config.rounds - strategy.done,
+                evaluate_fn=watch.evaluate,
+            )
         clock.seconds["total"] = prepared.seconds + time.perf_counter() - start
         result = build_result(task, strategy, watch.accuracies, watch.losses, clock, directory)
         if prepared.config.probe.name != "none":
@@ -118,22 +125,43 @@ class _Watch:
         self.accuracies: list[float] = []
         self.losses: list[float] = []
 
+    def begin(self, known: Mapping[object, Mapping[str, Any]]) -> None:
+        """Evaluate the initial model, and what an earlier process finalised and did not come to evaluate."""
+        config, done = self._task.prepared.config, self._strategy.done
+        self._judge(self._task.store.get(self._task.policy.model, self._task.policy.model.size))
+        title = f"{config.data.name}, {config.customers} customers, {config.miners.count} miners"
+        title += f"; going on after round {done}" if done else ""
+        self._progress.begin(title, config.rounds, self.accuracies[0], str(self._directory.path))
+        for outcome in self._strategy.history:
+            line = known.get(outcome.round)
+            if line is None:
+                self._judge(self._task.store.get(outcome.model, outcome.model.size))
+                self._write(outcome)
+            else:
+                self.accuracies.append(float(line["accuracy"]))
+                self.losses.append(float(line["loss"]))
+                self._write_files(outcome)
+
     def evaluate(self, round_number: int, arrays: ArrayRecord) -> MetricRecord:
-        """Flower's hook: called with the initial model as round 0, then after every round."""
-        accuracy, loss = self._evaluator(array_to_blob(arrays[MODEL]))
+        """Flower's hook: called before the first round, as round 0, then after every round."""
+        if round_number > 0:
+            self._judge(array_to_blob(arrays[MODEL]))
+            self._write(self._strategy.history[-1])
+        return MetricRecord({"accuracy": self.accuracies[-1], "loss": self.losses[-1]})
+
+    def _judge(self, model: bytes) -> None:
+        accuracy, loss = self._evaluator(model)
         self.accuracies.append(accuracy)
         self.losses.append(loss)
-        if round_number == 0:
-            config = self._task.prepared.config
-            title = f"{config.data.name}, {config.customers} customers, {config.miners.count} miners"
-            self._progress.begin(title, config.rounds, accuracy, str(self._directory.path))
-        else:
-            self._write(round_number, accuracy, loss)
-        return MetricRecord({"accuracy": accuracy, "loss": loss})
 
-    def _write(self, round_number: int, accuracy: float, loss: float) -> None:
-        outcome, store = self._strategy.history[-1], self._task.store
-        for name, blob in (("manifest.json", outcome.manifest), ("record.json", outcome.record)):
-            self._directory.write_round(round_number, name, store.get(blob, blob.size))
+    def _write(self, outcome: RoundOutcome) -> None:
+        """Write a round down: the line of metrics last, so that where it stands the files do too."""
+        accuracy, loss = self.accuracies[-1], self.losses[-1]
+        self._write_files(outcome)
         self._directory.append_metrics(round_metrics(outcome, accuracy, loss))
         self._progress.round_done(round_report(outcome, self._task.prepared.config.rounds, accuracy, loss))
+
+    def _write_files(self, outcome: RoundOutcome) -> None:
+        for name, blob in (("manifest.json", outcome.manifest), ("record.json", outcome.record)):
+            if not (self._directory.round_path(outcome.round) / name).exists():
+                self._directory.write_round(outcome.round, name, self._task.store.get(blob, blob.size))

@@ -7,9 +7,10 @@ decisions of this project: the strategy relays, the miners aggregate, and the ch
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import INFO
+from typing import Any, TypedDict
 
 from eth_account.signers.local import LocalAccount
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
@@ -19,11 +20,13 @@ from flwr.serverapp.strategy import Strategy
 
 from app.ledger.deposits import Role
 from app.ledger.task_ledger import TaskLedger
+from app.ledger.task_records import Phase
 from app.mining.committee import Committee, Decision
 from app.mining.round import SealedRound
 from app.protocol.announcement import Announcement
-from app.protocol.digest import sha256
+from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import HearthError, ProtocolError, RoundError
+from app.protocol.evaluation import CustomerEntry, Mark
 from app.protocol.fixed_point import MODEL_DTYPE
 from app.protocol.manifest import Manifest
 from app.protocol.policy import Policy
@@ -33,6 +36,7 @@ from app.protocol.tensors import blob_limit
 from app.store.base import BlobStore, reference
 from strategies.history import History
 from strategies.outcome import RoundOutcome
+from strategies.recovery import UNKNOWN, Recovered, model_after, recovered
 from strategies.stopwatch import Stopwatch
 from strategies.wire import MODEL, Assignment, Reply, blobs_to_arrays
 
@@ -96,6 +100,7 @@ class Hearth(Strategy):
         self._model = policy.model
         self._history = History(ledger)
         self._started = 0.0
+        self._done = 0
         self.history: list[RoundOutcome] = []
         self.receipts: dict[str, Receipt] = {}
 
@@ -113,6 +118,82 @@ class Hearth(Strategy):
         )
         log(INFO, "\t└──> Reputation: %s at first, %s at most", policy.gamma_initial, policy.gamma_max)
 
+    @property
+    def done(self) -> int:
+        """How many rounds were over when this process took the task up."""
+        return self._done
+
+    def catch_up(self, told: Mapping[int, Mapping[str, Any]] | None = None) -> None:
+        """Take up a task where the chain says it stands: read its finalised rounds, and have a sealed one decided.
+
+        Of a task that begins there is nothing to read. Call it before `start`, which then counts from the round that
+        is current; see `done`.
+
+        Parameters
+        ----------
+        told : mapping of int to mapping, optional
+            By round what the process that ran it wrote down and the chain does not know: ``absent``, ``dissent`` and
+            ``seconds``.
+
+        Raises
+        ------
+        RoundError
+            If the task has failed, or chain and store contradict one another.
+        LedgerError, StoreError
+            If the chain or the store failed.
+        """
+        with self._clock.part("chain"):
+            rounds = list(recovered(self._ledger, self._store, self._policy))
+            if rounds:
+                self._model = model_after(rounds[-1], self._ledger, self._store, self._policy, self._history)
+        models = [*(later.start for later in rounds[1:]), *([self._model] if rounds else [])]
+        for past, model in zip(rounds, models, strict=True):
+            self.history.append(self._recovered_outcome(past, model, (told or {}).get(past.seal.round, {})))
+            self.receipts |= {signed.customer: signed.receipt for signed in past.manifest.receipts}
+            self._ledger.gas_spent["seal"] += past.seal.gas
+            self._ledger.gas_spent["finalise"] += past.finalisation.gas
+        state = self._ledger.state()
+        if rounds and rounds[-1].after != self._ledger.reputation():
+            raise RoundError("the chain's reputation does not follow from its rounds")
+        if state.phase is Phase.SEALED:
+            self._finish(state.round)
+        elif state.phase.ended and state.phase is not Phase.COMPLETED:
+            raise RoundError(f"the task has ended: {state.phase.name.lower()}")
+        self._done = self._ledger.state().over
+
+    def _finish(self, round_number: int) -> None:
+        """Have a round decided that was sealed before this process began."""
+        self._started = time.perf_counter()
+        sealed = self.sealed_round(round_number)
+        seal = self._ledger.sealed(round_number)
+        assert seal is not None  # `sealed_round` has read it
+        self._ledger.gas_spent["seal"] += seal.gas
+        with self._clock.part("store"):
+            manifest = Manifest.from_bytes(self._store.get(seal.manifest, seal.manifest.size))
+        self.receipts |= {signed.customer: signed.receipt for signed in manifest.receipts}
+        absent = [who for index, who in enumerate(self._customers) if index not in sealed.participants]
+        self._decide(sealed, dict.fromkeys(absent, UNKNOWN), seal.gas)
+
+    def _recovered_outcome(self, past: Recovered, model: BlobRef, told: Mapping[str, Any]) -> RoundOutcome:
+        final, members = past.finalisation, set(past.finalisation.participants)
+        absent = {who: UNKNOWN for index, who in enumerate(self._customers) if index not in members}
+        silent = {seat.miner: UNKNOWN for index, seat in enumerate(self._ledger.miners()) if index not in final.signers}
+        return RoundOutcome(
+            round=final.round,
+            leader=final.leader,
+            model=model,
+            manifest=past.seal.manifest,
+            record=final.record,
+            void=past.void,
+            **_of_entries(past.entries),
+            absent=dict(told.get("absent", absent)),
+            dissent=dict(told.get("dissent", silent)),
+            reputation=dict(zip(self._customers, past.after, strict=True)),
+            gas_seal=past.seal.gas,
+            gas_finalise=final.gas,
+            seconds=float(told.get("seconds", 0.0)),
+        )
+
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
@@ -125,6 +206,7 @@ class Hearth(Strategy):
         RoundError
             If the chain is at another round, or holds another model than the store.
         """
+        server_round += self._done
         self._started = time.perf_counter()
         with self._clock.part("chain"):
             state = self._ledger.state()
@@ -165,6 +247,7 @@ class Hearth(Strategy):
         LedgerError, StoreError
             If the chain or the store failed.
         """
+        server_round += self._done
         collected = self._collect(server_round, list(replies))
         with self._clock.part("chain"):
             self._refuse_without_deposit(collected)
@@ -180,14 +263,18 @@ class Hearth(Strategy):
                 self._store.put(reply.update, f"round-{server_round:04d}/update/{customer}")
         manifest = Manifest.of(server_round, list(receipts.values()))
         sealed, gas_seal = self._seal(server_round, manifest)
+        self._decide(sealed, collected.refused, gas_seal)
+        with self._clock.part("store"):
+            model = self._store.get(self._model, blob_limit(self._policy.layout, MODEL_DTYPE))
+        return blobs_to_arrays({MODEL: model}), None
+
+    def _decide(self, sealed: SealedRound, refused: dict[str, str], gas_seal: int) -> None:
+        """Let the miners decide a sealed round, and go on from what they finalised."""
         with self._clock.part("mine"):
             decision = self._committee.decide(sealed)
         self._clock.move(decision.chain_seconds, "mine", "chain")
         self._model = decision.model
-        self.history.append(self._outcome(sealed, decision, collected.refused, gas_seal))
-        with self._clock.part("store"):
-            model = self._store.get(self._model, blob_limit(self._policy.layout, MODEL_DTYPE))
-        return blobs_to_arrays({MODEL: model}), None
+        self.history.append(self._outcome(sealed, decision, refused, gas_seal))
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -304,7 +391,6 @@ class Hearth(Strategy):
     def _outcome(self, sealed: SealedRound, decision: Decision, refused: dict[str, str], gas_seal: int) -> RoundOutcome:
         with self._clock.part("chain"):
             reputation = self._ledger.reputation()
-        entries = decision.entries
         return RoundOutcome(
             round=sealed.round,
             leader=decision.verdict.leader,
@@ -312,18 +398,33 @@ class Hearth(Strategy):
             manifest=sealed.manifest,
             record=decision.record,
             void=decision.void,
-            participants=tuple(entry.customer for entry in entries),
-            aggregated=tuple(entry.customer for entry in entries if entry.weight > 0),
-            rejected={entry.customer: entry.reason for entry in entries if entry.mark == "L"},
-            isolated=tuple(entry.customer for entry in entries if entry.isolated),
+            **_of_entries(decision.entries),
             absent=refused,
-            saturated={entry.customer: entry.saturated for entry in entries if entry.saturated},
             dissent=decision.dissent,
             reputation=dict(zip(self._customers, reputation, strict=True)),
             gas_seal=gas_seal,
             gas_finalise=decision.gas,
             seconds=time.perf_counter() - self._started,
         )
+
+
+class _OfEntries(TypedDict):
+    participants: tuple[str, ...]
+    aggregated: tuple[str, ...]
+    rejected: dict[str, str]
+    isolated: tuple[str, ...]
+    saturated: dict[str, int]
+
+
+def _of_entries(entries: Sequence[CustomerEntry]) -> _OfEntries:
+    """Return what a round's outcome says of its participants."""
+    return {
+        "participants": tuple(entry.customer for entry in entries),
+        "aggregated": tuple(entry.customer for entry in entries if entry.weight > 0),
+        "rejected": {entry.customer: entry.reason for entry in entries if entry.mark is Mark.L},
+        "isolated": tuple(entry.customer for entry in entries if entry.isolated),
+        "saturated": {entry.customer: entry.saturated for entry in entries if entry.saturated},
+    }
 
 
 def _one_line(error: HearthError) -> str:

@@ -56,6 +56,9 @@ def test_what_the_system_refused_is_no_defect(
     monkeypatch.setattr(engines, "run", fail)
     with pytest.raises(kind, match=words) as told:
         _run(None, RunDirectory(tmp_path), SilentProgress(), None)  # type: ignore[arg-type]  # a task that fails at once
-    assert told.value.__notes__ == [f"what the run wrote until then: {tmp_path}"]
+    assert told.value.__notes__ == [
+        f"what the run wrote until then: {tmp_path}",
+        f"to go on with it: hearth resume {tmp_path}",
+    ]
     assert isinstance(told.value, HearthError) is (kind is not FileNotFoundError)
     assert "Traceback" in (tmp_path / "run.log").read_text()

@@ -122,10 +122,11 @@ def test_a_run_that_cannot_go_on_leaves_what_it_wrote(
     data = ["data=folder", f"data.path={tmp_path}", "rounds=1"]
     unreachable = [*data, "chain=rpc", "chain.url=http://127.0.0.1:1", "name=broken"]
     assert main(unreachable) == 1
-    error, note = capsys.readouterr().err.splitlines()
+    error, *notes = capsys.readouterr().err.splitlines()
     assert error.startswith("error: ")
     assert "127.0.0.1:1" in error
-    assert note.endswith(str(home / "broken"))
+    assert len(notes) == 2
+    assert all(note.endswith(str(home / "broken")) for note in notes)
     assert "name: rpc" in (home / "broken" / "config.yaml").read_text()
     assert "Traceback" in (home / "broken" / "run.log").read_text()
     assert not (home / "broken" / "result.json").exists()

@@ -19,7 +19,7 @@ from app.privacy.labels import LabelTreatment
 from app.privacy.mechanism import Mechanism
 from app.privacy.randomness import SystemRandom
 from app.protocol.digest import canonical_json, hex32, sha256
-from app.protocol.errors import BudgetError, PrivacyError
+from app.protocol.errors import BudgetError, PrivacyError, StoreError
 from app.protocol.receipt import Receipt, SignedReceipt
 from app.protocol.signing import Domain
 
@@ -177,11 +177,24 @@ class Phone:
         return sha256(canonical_json(parts)).hex()
 
     def sign(self, receipt: Receipt, domain: Domain) -> SignedReceipt:
-        """Sign a receipt, and keep it before it leaves: it is the customer's own proof of what the chain must hold."""
+        """Sign a receipt, and keep it before it leaves: it is the customer's own proof of what the chain must hold.
+
+        The same receipt again, for a coordinator that died and asks once more, is kept once.
+        """
         signed = receipt.sign(self._account, domain)
         record = {"chain_id": domain.chain_id, "contract": domain.contract, "receipt": signed.to_json()}
-        append_privately(self._receipts, canonical_json(record) + b"\n")
+        line = canonical_json(record) + b"\n"
+        if not self._keeps(line):
+            append_privately(self._receipts, line)
         return signed
+
+    def _keeps(self, line: bytes) -> bool:
+        try:
+            return line in self._receipts.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StoreError(f"cannot read {self._receipts}: {error.strerror}") from error
 
     def _draw(self, key: str, extractor: Extractor) -> FeatureRelease:
         from app.learning.training import features

@@ -200,14 +200,19 @@ class TaskLedger:
             self.chain.wait_until(self.state().since + window)
 
     def submissions(self, round: int) -> tuple[SignedReceipt, ...]:
-        """Return the receipts that were handed in for the current ``round`` past the manufacturer, in their order.
+        """Return the receipts that were handed in for ``round`` past the manufacturer, in their order.
 
         A seal without one of these customers is refused.
         """
         state = self.state()
-        if round != state.round or state.phase.ended:
-            raise LedgerError(f"round {round} is not the task's current one (it is {state.round})")
-        found = self._contract.events("UpdateSubmitted", state.opened_at, state.block, round=round)
+        if 1 <= round <= state.over:
+            opened, _, ended = self._closing(round, state)
+            last = ended["blockNumber"]
+        elif round == state.round and not state.phase.ended:
+            opened, last = state.opened_at, state.block
+        else:
+            raise LedgerError(f"round {round} has not begun (the current one is {state.round})")
+        found = self._contract.events("UpdateSubmitted", opened, last, round=round)
         return tuple(
             SignedReceipt(Receipt(**event["args"]["receipt"]), bytes(event["args"]["signature"])) for event in found
         )

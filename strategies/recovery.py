@@ -1,0 +1,131 @@
+"""Rounds that a coordinator finds finalised when it starts: what the chain remembers for one that died.
+
+Everything is read from the chain and from the blobs that it binds, so it does not matter which process, or which
+machine, began the task. What was never written there, such as why a customer sent nothing, is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.ledger.task_ledger import TaskLedger
+from app.ledger.task_records import Finalisation, Seal
+from app.mining.outcome import evaluate
+from app.mining.round import SealedRound
+from app.protocol.digest import BlobRef, hex32
+from app.protocol.errors import ProtocolError, RoundError
+from app.protocol.evaluation import CustomerEntry, Evaluation
+from app.protocol.manifest import MAX_RECEIPT_BYTES, Manifest
+from app.protocol.policy import Policy
+from app.protocol.record import RoundRecord
+from app.store.base import BlobStore, reference
+from strategies.history import History
+from strategies.reputation import next_reputation
+
+UNKNOWN = "not known: the coordinator was restarted"
+"""Why somebody was absent, or not part of a quorum, where the process that knew it has died."""
+_MAX_ENTRY_BYTES = 2**10
+_MAX_RECORD_BYTES = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A finalised round, as the chain and the store have it.
+
+    Attributes
+    ----------
+    seal, finalisation : Seal, Finalisation
+        What the chain says.
+    manifest : Manifest
+        The sealed receipts.
+    entries : tuple of CustomerEntry
+        What the miners found.
+    void : bool
+        Whether the model stayed as it was.
+    start : BlobRef
+        The model that the round started from.
+    before, after : tuple of int
+        Everybody's reputation, by index.
+    seed : bytes
+        The round's seed (32 bytes).
+    """
+
+    seal: Seal
+    finalisation: Finalisation
+    manifest: Manifest
+    entries: tuple[CustomerEntry, ...]
+    void: bool
+    start: BlobRef
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    seed: bytes
+
+
+def recovered(ledger: TaskLedger, store: BlobStore, policy: Policy) -> Iterator[Recovered]:
+    """Yield the task's finalised rounds, ascending; rounds that expired are left out.
+
+    Raises
+    ------
+    RoundError
+        If a manifest or a record is not what the chain binds.
+    LedgerError, StoreError
+        If the chain or the store failed.
+    """
+    gammas, seed = (policy.gamma_initial,) * len(ledger.customers()), ledger.terms().seed
+    for number in range(1, ledger.state().over + 1):
+        final, seal = ledger.finalised(number), ledger.sealed(number)
+        if final is None or seal is None:
+            continue
+        manifest, evaluation = _blobs(store, seal, final)
+        after = next_reputation(gammas, final.participants, final.honest, policy.gamma_max)
+        yield Recovered(
+            seal, final, manifest, evaluation.customers, evaluation.void, evaluation.model, gammas, after, seed
+        )
+        gammas, seed = after, final.seed
+
+
+def model_after(last: Recovered, ledger: TaskLedger, store: BlobStore, policy: Policy, history: History) -> BlobRef:
+    """Return the model that a finalised round came to, computed once more: the chain has its digest, no name of it.
+
+    Raises
+    ------
+    RoundError
+        If it is not the one that the chain finalised.
+    """
+    number = last.seal.round
+    sealed = SealedRound(
+        domain=ledger.domain,
+        policy=policy,
+        round=number,
+        root=last.seal.root,
+        manifest=last.seal.manifest,
+        participants=last.seal.participants,
+        customers=ledger.customers(),
+        reputation=last.before,
+        model=last.start,
+        seed=last.seed,
+        miners=ledger.miners(),
+        submitted=tuple(
+            (ledger.customers().index(signed.customer), signed.receipt.update) for signed in ledger.submissions(number)
+        ),
+        earlier=history.before(number),
+    )
+    model = evaluate(sealed, store).model
+    found = reference(model)
+    if found.sha256 != last.finalisation.model:
+        raise RoundError(
+            f"round {number}: the chain finalised model {hex32(last.finalisation.model)}, and its updates make "
+            f"{hex32(found.sha256)}"
+        )
+    return found
+
+
+def _blobs(store: BlobStore, seal: Seal, final: Finalisation) -> tuple[Manifest, Evaluation]:
+    members = len(seal.participants)
+    try:
+        manifest = Manifest.from_bytes(store.get(seal.manifest, (members + 1) * MAX_RECEIPT_BYTES))
+        record = store.get(final.record, members * _MAX_ENTRY_BYTES + _MAX_RECORD_BYTES)
+        return manifest, RoundRecord.from_bytes(record).evaluation
+    except ProtocolError as error:
+        raise RoundError(f"round {seal.round}: what the chain binds is not a round's: {error}") from error
