@@ -76,7 +76,9 @@ def _act(options: argparse.Namespace, program: str) -> int:
     if options.multirun:
         from app.sweep import sweep
 
-        return sweep(options.overrides)
+        return sweep(options.overrides, resume=options.resume)
+    if options.resume:
+        raise ConfigError("--resume", "goes on with a sweep (-m); a run goes on with hearth resume", "-m --resume")
     from app.config import compose
     from app.consistency import warnings
     from app.reporting.progress import choose_progress
@@ -126,7 +128,7 @@ class _Parser(argparse.ArgumentParser):
     """Refuses flags as everything else is refused: with one line."""
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError("command line", message, "-m, -v, --cfg, --help and key=value")
+        raise ConfigError("command line", message, "-m, --resume, -v, --cfg, --help and key=value")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -134,6 +136,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("-v", "--verbose", action="store_true")
+    parser.add_argument("--resume", action="store_true")
     parser.add_argument("--cfg", action="store_true")
     parser.add_argument("overrides", nargs="*")
     return parser.parse_intermixed_args(arguments)

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
-import os
 import re
-import signal
+import shutil
 import sys
-import threading
 import time
-import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
 from io import StringIO
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +18,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.config import compose_all, sweep_parameters
+from app.config import compose_all, sweep_parameters, to_plain
 from app.consistency import unused, warnings
+from app.jobs import Job, Outcome, Task, cores, job_context, run_jobs
 from app.overrides import expand
-from app.protocol.errors import ConfigError, HearthError
+from app.protocol.errors import ConfigError
 from app.reporting.pivot import detection, pivot, pivot_plot
 from app.reporting.summary import percent, short, thousands
 from app.reporting.sweep_plot import UNUSED, plot
-from app.run_directory import make_fresh_directory, make_named_directory, runs_home, write_atomically
+from app.run_directory import (
+    RunDirectory,
+    make_fresh_directory,
+    make_named_directory,
+    runs_home,
+    write_atomically,
+)
 from app.settings import KEYS, Config
 
-_PRELOADED = ["app.launch", "app.engines", "app.server_app", "app.client_app"]
-"""Loaded once, in the process that all jobs are forked from: a job starts in milliseconds, in a state nobody used."""
-_GRACE = 10.0
-"""Seconds that a job's process has to end by itself once it has said how it went."""
 _FIELDS = (
     "accuracy",
     "public_accuracy",
@@ -51,57 +48,13 @@ _FIELDS = (
     "error",
 )
 
-Task = Callable[[Config, Path, str], dict[str, Any]]
-"""Runs one job: its configuration, the sweep's folder, the job's name; returns the contents of ``result.json``."""
+_RESOLVED = ("model", "train", "engine")
+"""Sections of a configuration that a run fills in, or that a sweep sets: the rest tells whether a job is another."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One run of a sweep.
-
-    Attributes
-    ----------
-    name : str
-        Name of its run directory in the sweep's folder.
-    overrides : dict of str to str
-        The keys that differ between jobs, with this job's values.
-    config : Config
-        What it runs.
-    """
-
-    name: str
-    overrides: dict[str, str]
-    config: Config
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a job ended: with a result, or with a line that says why there is none."""
-
-    job: Job
-    seconds: float
-    result: dict[str, Any] | None
-    error: str | None
-
-    def row(self, folder: Path) -> dict[str, Any]:
-        """Return the job's entry of the tables: its overrides, then `_FIELDS`."""
-        result = self.result or {}
-        directory = folder / self.job.name
-        values = (
-            result.get("accuracy"),
-            result["accuracy_by_round"][0] if result.get("accuracy_by_round") else None,
-            *detection(result),
-            result.get("privacy", {}).get("epsilon"),
-            result.get("gas", {}).get("per_customer"),
-            round(self.seconds, 1),
-            result.get("model_digest"),
-            str(directory) if directory.is_dir() else None,
-            self.error,
-        )
-        return {**self.job.overrides, **dict(zip(_FIELDS, values, strict=True))}
-
-
-def sweep(overrides: Sequence[str], task: Task | None = None, console: Console | None = None) -> int:
+def sweep(
+    overrides: Sequence[str], task: Task | None = None, console: Console | None = None, *, resume: bool = False
+) -> int:
     """Run every combination of the overrides' values and print one table.
 
     Nothing starts before every job's configuration has been composed and checked. A job that fails, or is killed,
@@ -116,6 +69,9 @@ def sweep(overrides: Sequence[str], task: Task | None = None, console: Console |
         What a job runs, by default a whole task; it is pickled by name.
     console : Console, optional
         By default standard output.
+    resume : bool, default False
+        Go on with the sweep that has this name: jobs that have ended well are not run again, one that was stopped goes
+        on from where its chain stands, and the others are run.
 
     Returns
     -------
@@ -125,22 +81,25 @@ def sweep(overrides: Sequence[str], task: Task | None = None, console: Console |
     Raises
     ------
     ConfigError
-        If any job's configuration is not possible, or the sweep's folder cannot be made.
+        If any job's configuration is not possible, the sweep's folder cannot be made, or there is nothing to resume.
     """
     console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     jobs = plan(overrides)
-    folder = _folder(jobs[0].config.name)
-    at_once = 1 if any(job.config.engine.name == "ray" for job in jobs) else min(_cores(), len(jobs))
+    folder = _earlier(jobs) if resume else _folder(jobs[0].config.name)
+    finished = [found for job in jobs if (found := _finished(job, folder)) is not None] if resume else []
+    left = [job for job in jobs if job not in [outcome.job for outcome in finished]]
+    at_once = 1 if any(job.config.engine.name == "ray" for job in jobs) else min(cores(), max(1, len(left)))
     for line in dict.fromkeys(line for job in jobs for line in warnings(job.config)):
         print(line, file=sys.stderr)
-    console.print(f"{len(jobs)} jobs, {at_once} at a time; evidence: {folder}", soft_wrap=True)
-    rows: dict[str, dict[str, Any]] = {}
-    curves: dict[str, list[float]] = {}
+    ended = f" ({len(finished)} have ended well)" if resume else ""
+    console.print(f"{len(jobs)} jobs{ended}, {at_once} at a time; evidence: {folder}", soft_wrap=True)
+    rows = {outcome.job.name: _row(outcome, folder) for outcome in finished}
+    curves = {outcome.job.name: _curve(outcome) for outcome in finished}
     try:
-        with closing(_run(jobs, folder, at_once, task or run_job, _context(preload=task is None))) as outcomes:
+        with closing(run_jobs(left, folder, at_once, task or run_job, job_context(preload=task is None))) as outcomes:
             for outcome in outcomes:
-                row = rows[outcome.job.name] = outcome.row(folder)
-                curves[outcome.job.name] = (outcome.result or {}).get("accuracy_by_round", [])
+                row = rows[outcome.job.name] = _row(outcome, folder)
+                curves[outcome.job.name] = _curve(outcome)
                 said = outcome.error or f"accuracy {_cell(row['accuracy'], percent)}"
                 console.print(Text(f"{len(rows)}/{len(jobs)} {outcome.job.name}: {said}"), soft_wrap=True)
                 _write(folder, [rows[job.name] for job in jobs if job.name in rows])
@@ -214,103 +173,64 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def run_job(config: Config, folder: Path, name: str) -> dict[str, Any]:
-    """Run one whole task in ``folder/name``."""
-    from app.launch import launch
+    """Run one whole task in ``folder/name``; go on with one that lies there and was stopped."""
+    from app.launch import launch, resume
     from app.reporting.progress import SilentProgress
 
+    begun = folder / name
+    if (begun / "config.yaml").exists():
+        return resume(RunDirectory.at(begun), SilentProgress())
+    if begun.is_dir():
+        shutil.rmtree(begun)  # it was stopped before it had written what it is
     return launch(config, SilentProgress(), parent=folder, name=name)
 
 
-def _run(jobs: Sequence[Job], folder: Path, at_once: int, task: Task, context: Any) -> Generator[Outcome, None, None]:
-    """Yield every job's outcome as it ends, ``at_once`` of them running; whatever happens, none outlives this."""
-    waiting = list(reversed(jobs))
-    running: dict[Connection, _Running] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                started = _Running(waiting.pop(), folder, max(1, _cores() // at_once), task, context)
-                running[started.receiver] = started
-            ready = wait(list(running))
-            for receiver in [one for one in running if one in ready]:
-                yield running.pop(receiver).outcome()
-    finally:
-        for job in running.values():
-            job.end()
+def _earlier(jobs: Sequence[Job]) -> Path:
+    """Return the folder of the sweep that is to go on."""
+    name = jobs[0].config.name
+    if name is None:
+        raise ConfigError("--resume", "which sweep is to go on?", "name=NAME, the name of its folder")
+    folder = runs_home() / name
+    if not folder.is_dir():
+        raise ConfigError("--resume", f"{folder} is not there", "the name of a sweep that was begun")
+    return folder
 
 
-class _Running:
-    """A job in its process. Its receiver is ready when the job has said how it went, or has died."""
-
-    def __init__(self, job: Job, folder: Path, workers: int, task: Task, context: Any) -> None:
-        self._job, self._start = job, time.perf_counter()
-        receiver, sender = context.Pipe(duplex=False)
-        self.receiver: Connection = receiver
-        config = job.config
-        if config.engine.name == "local" and config.engine.workers == 0:
-            config = replace(config, engine=replace(config.engine, workers=workers))
-        self._process = context.Process(target=_child, args=(task, config, folder, job.name, sender), name=job.name)
-        self._process.start()
-        sender.close()
-
-    def outcome(self) -> Outcome:
-        """Return how the job ended."""
-        result, error = None, None
-        try:
-            result, error = self.receiver.recv()
-        except EOFError:
-            self._process.join()
-            code = self._process.exitcode or 0
-            error = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended early with exit code {code}"
-        self._process.join(_GRACE)
-        self.end()
-        return Outcome(self._job, time.perf_counter() - self._start, result, error)
-
-    def end(self) -> None:
-        """End the process, if it still runs, and let go of it."""
-        self.receiver.close()
-        self._process.kill()
-        self._process.join()
-        self._process.close()
+def _finished(job: Job, folder: Path) -> Outcome | None:
+    """Return the outcome of a job that has ended well, None for one that has not; refuse another one of its name."""
+    directory = RunDirectory(folder / job.name)
+    if not directory.config_path.exists():
+        return None
+    there, wanted = (to_plain(config) for config in (directory.read_config(), job.config))
+    if any(there[key] != wanted[key] for key in wanted if key not in _RESOLVED and key != "name"):
+        raise ConfigError("--resume", f"{directory.path} is a job of another sweep", "the same keys and values again")
+    if not directory.result_path.exists():
+        return None
+    result = directory.read_result()
+    seconds = result.get("seconds", {}).get("total", 0.0)
+    return Outcome(job, float(seconds), result, None)
 
 
-def _child(task: Task, config: Config, folder: Path, name: str, sender: Connection) -> None:
-    """Run one job and send its result or its error; what it prints goes to a file beside its run directory."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the sweep ends its jobs
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    printed = folder / f"{name}.log"
-    descriptor = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    try:
-        sender.send((task(config, folder, name), None))
-    except HearthError as error:
-        traceback.print_exc()
-        sender.send((None, " ".join(str(error).split())))
-    except Exception as error:  # noqa: BLE001 - the sweep goes on without this job; its log has the traceback
-        traceback.print_exc()
-        sender.send((None, f"defect in Hearth, see {printed.name}: {type(error).__name__}: {error}"))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if printed.stat().st_size == 0:
-        printed.unlink()
+def _row(outcome: Outcome, folder: Path) -> dict[str, Any]:
+    """Return the job's entry of the tables: its overrides, then `_FIELDS`."""
+    result = outcome.result or {}
+    directory = folder / outcome.job.name
+    values = (
+        result.get("accuracy"),
+        result["accuracy_by_round"][0] if result.get("accuracy_by_round") else None,
+        *detection(result),
+        result.get("privacy", {}).get("epsilon"),
+        result.get("gas", {}).get("per_customer"),
+        round(outcome.seconds, 1),
+        result.get("model_digest"),
+        str(directory) if directory.is_dir() else None,
+        outcome.error,
+    )
+    return {**outcome.job.overrides, **dict(zip(_FIELDS, values, strict=True))}
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _context(preload: bool) -> Any:
-    """Return how processes are made: forked from a clean one where the system can, else started anew."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED if preload else [])
-    return context
+def _curve(outcome: Outcome) -> list[float]:
+    return list((outcome.result or {}).get("accuracy_by_round", []))
 
 
 def _folder(name: str | None) -> Path:
@@ -335,7 +255,3 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _cell(value: Any, show: Callable[[Any], str]) -> str:
     return "-" if value is None else show(value)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,29 @@ def test_jobs_are_named_by_what_differs() -> None:
     assert [(job.config.seed, job.config.data.name) for job in jobs][3] == (1, "digits")
     assert [job.name for job in plan(["rounds=3"])] == ["1-job"]
     assert all(len(job.name) <= 90 for job in plan(["model.hidden=[" + ",".join(["64"] * 8) + "],[8]", "seed=1,2"]))
+
+
+def test_a_sweep_goes_on_with_what_it_has_not_finished(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["data=digits", "customers=5", "rounds=1", "attack=none", "strategy.f=1"]
+    mine = [*line, "name=mine", "seed=0,1,2"]
+    assert sweep(mine) == 0
+    before = json.loads((home / "mine" / "sweep.json").read_text())
+    first, second, third = (home / "mine" / Path(row["directory"]).name for row in before)
+    kept = (first / "result.json").stat().st_mtime_ns
+    (second / "result.json").unlink()  # it was stopped at its last step
+    shutil.rmtree(third)
+    third.mkdir()  # it had just begun
+    capsys.readouterr()
+    assert sweep(mine, resume=True) == 0
+    assert "3 jobs (1 have ended well)" in capsys.readouterr().out
+    after = json.loads((home / "mine" / "sweep.json").read_text())
+    assert [row["model_digest"] for row in after] == [row["model_digest"] for row in before]
+    assert (first / "result.json").stat().st_mtime_ns == kept
+    with pytest.raises(ConfigError, match="is a job of another sweep"):
+        sweep([*mine, "privacy.epsilon=2"], resume=True)
+    for name in ("name=other", "name=null"):
+        with pytest.raises(ConfigError, match="--resume"):
+            sweep([*line, name, "seed=0,1"], resume=True)
 
 
 def test_a_sweep_has_one_name(home: Path) -> None:

@@ -11,6 +11,7 @@ The rules, in the order in which they matter:
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from app.ledger.signer import Signer
 from app.ledger.transaction import Payload, Pending, Waiting
 from app.protocol.errors import LedgerError
 
+_log = logging.getLogger(__name__)
 _NONCES = 5  # that an intent may lose to other programs in one call before it is given up
 
 
@@ -102,6 +104,8 @@ class Sender:
     def recover(self) -> None:
         """Settle what an earlier process signed and did not see confirmed; does nothing from the second call on.
 
+        What failed on chain meanwhile is logged and no error: who asks for it now wants it done, and has it sent anew.
+
         Raises
         ------
         LedgerError
@@ -110,7 +114,12 @@ class Sender:
         with self._signing:
             if not self._recovered:
                 for attempt in self._journal.unsettled():
-                    self._settle(attempt)
+                    settled = self._settle(attempt)
+                    if settled is not None and settled.outcome is not None and not settled.outcome.succeeded:
+                        told = (
+                            "%s: %s failed in block %d before this process began; it is sent anew when it is asked for"
+                        )
+                        _log.warning(told, self._where, attempt.intent, settled.outcome.block)
                 self._recovered = True
 
     def close(self) -> None:

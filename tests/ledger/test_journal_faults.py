@@ -414,8 +414,8 @@ def test_what_failed_on_chain_is_recorded_and_may_be_tried_again(bench: Bench) -
     assert bench.states() == [State.CONFIRMED, State.CONFIRMED]
 
 
-def test_a_failure_that_nobody_saw_is_told_first(bench: Bench) -> None:
-    """The process died between the failed transaction and its receipt: the next one tells before it tries again."""
+def test_a_failure_that_nobody_waited_for_is_told_to_who_asks_again(bench: Bench) -> None:
+    """The client gave up waiting, then the transaction failed: the same words hear of that before they try again."""
     bench.restart(timeout=3)
     bench.node.then = bench.node.wait
     with pytest.raises(LedgerError, match="not confirmed"):
@@ -425,6 +425,23 @@ def test_a_failure_that_nobody_saw_is_told_first(bench: Bench) -> None:
         bench.count()
     bench.count()
     assert bench.node.counted(bench.counter) == 1
+
+
+def test_a_failure_from_before_a_restart_is_logged_and_tried_anew(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The process died before its transaction failed. The next one was told of no failure and wants the thing done."""
+    bench.restart(timeout=3)
+    bench.node.then = bench.node.wait
+    with pytest.raises(LedgerError, match="not confirmed"):
+        bench.count(gas=30_000)
+    bench.node.then = bench.node.mine
+    bench.restart()
+    bench.count()
+    assert "count failed in block" in caplog.text
+    assert (bench.node.counted(bench.counter), bench.nonces()) == (1, 2)
+    bench.count()
+    assert (bench.node.counted(bench.counter), bench.nonces()) == (1, 2)
 
 
 # Concurrency
