@@ -131,7 +131,7 @@ class _Watch:
         self._judge(self._task.store.get(self._task.policy.model, self._task.policy.model.size))
         title = f"{config.data.name}, {config.customers} customers, {config.miners.count} miners"
         title += f"; going on after round {done}" if done else ""
-        self._progress.begin(title, config.rounds, self.accuracies[0], str(self._directory.path))
+        self._progress.begin(title, config.rounds, self.accuracies[0], str(self._directory.path), done)
         for outcome in self._strategy.history:
             line = known.get(outcome.round)
             if line is None:

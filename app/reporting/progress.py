@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
@@ -67,19 +67,21 @@ class Progress(Protocol):
     def prepare(self) -> None:
         """Hear that the data is being loaded and the initial model trained."""
 
-    def begin(self, title: str, rounds: int, public_accuracy: float, place: str) -> None:
-        """Hear that ``rounds`` rounds begin.
+    def begin(self, title: str, rounds: int, public_accuracy: float, place: str, done: int = 0) -> None:
+        """Hear that the rounds begin, or go on.
 
         Parameters
         ----------
         title : str
             What is run.
         rounds : int
-            How many rounds follow.
+            How many rounds the task has.
         public_accuracy : float
             What the initial model reaches, which knows the manufacturer's public set alone.
         place : str
             Where the evidence lies.
+        done : int, default 0
+            How many rounds were over before.
         """
 
     def customer_done(self, done: int, of: int) -> None:
@@ -101,7 +103,7 @@ class SilentProgress:
     def prepare(self) -> None:
         """Do nothing."""
 
-    def begin(self, title: str, rounds: int, public_accuracy: float, place: str) -> None:
+    def begin(self, title: str, rounds: int, public_accuracy: float, place: str, done: int = 0) -> None:
         """Do nothing."""
 
     def customer_done(self, done: int, of: int) -> None:
@@ -132,7 +134,7 @@ class PlainProgress:
     def prepare(self) -> None:
         """Do nothing."""
 
-    def begin(self, title: str, rounds: int, public_accuracy: float, place: str) -> None:
+    def begin(self, title: str, rounds: int, public_accuracy: float, place: str, done: int = 0) -> None:
         """Print what is run, and where it leaves its evidence."""
         _print_opening(self._console, title, rounds, public_accuracy, place)
 
@@ -163,6 +165,7 @@ class RichProgress:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._rounds = 0
+        self._seconds: list[float] = []
         self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -179,11 +182,11 @@ class RichProgress:
         self._bars.reset(self._bar, total=None, description="preparing", what="data and initial model")
         self._bars.start()
 
-    def begin(self, title: str, rounds: int, public_accuracy: float, place: str) -> None:
+    def begin(self, title: str, rounds: int, public_accuracy: float, place: str, done: int = 0) -> None:
         """Print what is run, and show the first round's bar."""
         self._rounds = rounds
         self._bars.start()
-        self._show(1)
+        self._show(done + 1)
         _print_opening(self._console, title, rounds, public_accuracy, place)
 
     def customer_done(self, done: int, of: int) -> None:
@@ -194,6 +197,7 @@ class RichProgress:
     def round_done(self, report: RoundReport) -> None:
         """Print the round's line above the next round's bar."""
         _print_round(self._console, report)
+        self._seconds.append(report.seconds)
         self._show(report.round + 1)
 
     def end(self) -> None:
@@ -207,6 +211,7 @@ class RichProgress:
     def _show(self, number: int) -> None:
         more = number <= self._rounds
         label = f"round {number:>{len(str(self._rounds))}}/{self._rounds}"
+        label += f", about {time_left(self._seconds, self._rounds - number + 1)} left" if self._seconds else ""
         self._bars.reset(self._bar, total=None, visible=more, description=label, what="customers")
 
 
@@ -214,6 +219,15 @@ def choose_progress(file: IO[str] | None = None) -> Progress:
     """Return bars where standard output (or ``file``) is a terminal, and plain lines where it is not."""
     console = Console(file=file or sys.stdout, highlight=False)
     return RichProgress(console) if console.is_terminal else PlainProgress(file)
+
+
+def time_left(seconds: Sequence[float], rounds: int) -> str:
+    """Return how long ``rounds`` more rounds will take, as people say it, if they are like the last five."""
+    recent = seconds[-5:]
+    left = rounds * sum(recent) / len(recent)
+    if left < 60:
+        return f"{left:.0f} s"
+    return f"{left / 60:.0f} min" if left < 5400 else f"{left / 3600:.1f} h"
 
 
 def round_line(report: RoundReport) -> str:

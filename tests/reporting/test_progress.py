@@ -18,6 +18,7 @@ from app.reporting.progress import (
     SilentProgress,
     choose_progress,
     round_line,
+    time_left,
 )
 
 REPORT = RoundReport(
@@ -116,3 +117,24 @@ def test_bars_are_for_terminals() -> None:
             return True
 
     assert isinstance(choose_progress(Terminal()), RichProgress)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rounds", "told"),
+    [
+        ([2.0], 3, "6 s"),
+        ([100.0, 1.0, 1.0, 1.0, 1.0, 1.0], 59, "59 s"),  # the last five: the first round warms up
+        ([60.0], 3, "3 min"),
+        ([1800.0], 4, "2.0 h"),
+    ],
+)
+def test_what_is_left_is_judged_by_the_last_rounds(seconds: list[float], rounds: int, told: str) -> None:
+    assert time_left(seconds, rounds) == told
+
+
+def test_a_resumed_run_begins_with_its_own_round() -> None:
+    file = io.StringIO()
+    progress = RichProgress(Console(file=file, force_terminal=True, width=120))
+    progress.begin("plaid, 3 customers", 12, 0.25, "/runs/x", 7)
+    progress.end()
+    assert "round  8/12" in file.getvalue()
