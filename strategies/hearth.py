@@ -22,7 +22,10 @@ from app.ledger.deposits import Role
 from app.ledger.task_ledger import TaskLedger
 from app.ledger.task_records import Phase
 from app.mining.committee import Committee, Decision
+from app.mining.history import History
+from app.mining.recovery import UNKNOWN, Recovered, model_after, recovered
 from app.mining.round import SealedRound
+from app.mining.sealed import current_round
 from app.protocol.announcement import Announcement
 from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import HearthError, ProtocolError, RoundError
@@ -34,9 +37,7 @@ from app.protocol.receipt import Receipt, SignedReceipt
 from app.protocol.signing import Domain
 from app.protocol.tensors import blob_limit
 from app.store.base import BlobStore, reference
-from strategies.history import History
 from strategies.outcome import RoundOutcome
-from strategies.recovery import UNKNOWN, Recovered, model_after, recovered
 from strategies.stopwatch import Stopwatch
 from strategies.wire import MODEL, Assignment, Reply, blobs_to_arrays
 
@@ -164,9 +165,9 @@ class Hearth(Strategy):
     def _finish(self, round_number: int) -> None:
         """Have a round decided that was sealed before this process began."""
         self._started = time.perf_counter()
-        sealed = self.sealed_round(round_number)
+        sealed = self._sealed(round_number)
         seal = self._ledger.sealed(round_number)
-        assert seal is not None  # `sealed_round` has read it
+        assert seal is not None  # `_sealed` has read it
         self._ledger.gas_spent["seal"] += seal.gas
         with self._clock.part("store"):
             manifest = Manifest.from_bytes(self._store.get(seal.manifest, seal.manifest.size))
@@ -356,37 +357,10 @@ class Hearth(Strategy):
         with self._clock.part("chain"):
             sent = self._ledger.seal(self._manufacturer, round_number, root, blob, participants)
             self.receipts |= {signed.customer: signed.receipt for signed in manifest.receipts}
-            return self.sealed_round(round_number), sent.gas
+            return self._sealed(round_number), sent.gas
 
-    def sealed_round(self, round_number: int) -> SealedRound:
-        """Read a sealed round from the chain: this is all that the miners are told.
-
-        Raises
-        ------
-        RoundError
-            If the chain has no seal for the round.
-        """
-        seal, state = self._ledger.sealed(round_number), self._ledger.state()
-        if seal is None:
-            raise RoundError(f"round {round_number} is not sealed on chain")
-        return SealedRound(
-            domain=self._domain,
-            policy=self._policy,
-            round=round_number,
-            root=seal.root,
-            manifest=seal.manifest,
-            participants=seal.participants,
-            customers=self._customers,
-            reputation=self._ledger.reputation(),
-            model=self._model,
-            seed=state.seed,
-            miners=self._ledger.miners(),
-            submitted=tuple(
-                (self._customers.index(signed.customer), signed.receipt.update)
-                for signed in self._ledger.submissions(round_number)
-            ),
-            earlier=self._history.before(round_number),
-        )
+    def _sealed(self, round_number: int) -> SealedRound:
+        return current_round(self._ledger, self._policy, self._history, round_number, self._model)
 
     def _outcome(self, sealed: SealedRound, decision: Decision, refused: dict[str, str], gas_seal: int) -> RoundOutcome:
         with self._clock.part("chain"):

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
+from app.mining.roles import Docket
+from app.protocol.errors import HearthError
 from app.protocol.verdict import SignedVerdict, contradict
+
+_LOG = logging.getLogger(__name__)
 
 
 class Statements:
@@ -28,3 +34,18 @@ class Statements:
     def proofs(self) -> dict[str, tuple[SignedVerdict, SignedVerdict]]:
         """Two contradicting statements of each miner that made such."""
         return dict(self._proofs)
+
+
+def charge(docket: Docket, one: SignedVerdict, two: SignedVerdict) -> str:
+    """Bring a contradiction to the contract, and return what became of it in a few words; it never raises.
+
+    A round counts for more than a fine: call it once the round no longer needs the miner's signature.
+    """
+    told = "signed two contradicting verdicts"
+    try:
+        if docket.accuse(one, two):
+            told += ", which cost it its deposit"
+    except HearthError as error:
+        told += f", and was not charged: {error}"
+    _LOG.warning("round %d: a miner %s", one.verdict.round, told)
+    return told

@@ -1,4 +1,4 @@
-"""What the committee asks of others: of a miner, and of the chain. Both may be far away."""
+"""What a ballot asks of others: of a miner, and of the chain. Both may be far away."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.protocol.verdict import SignedVerdict, Verdict
 
 
 class Voter(Protocol):
-    """A miner; `app.mining.miner.Miner` is one, and so is a proxy of a distant one.
+    """A miner; `app.mining.miner.Miner` is one, and so is a distant one, `app.mining.peer.Peer`.
 
     A voter that fails raises a `HearthError`.
     """
@@ -30,6 +30,10 @@ class Voter(Protocol):
 
     def vote(self, sealed: SealedRound, tickets: Sequence[Ticket], rank: int = 0) -> Vote:
         """Return the miner's vote under the leader of that rank."""
+
+
+class Leader(Voter, Protocol):
+    """A miner that can lead: one whose key is in this process."""
 
     def publish(self, vote: Vote) -> tuple[BlobRef, BlobRef]:
         """Put record and model of the miner's vote into the store."""

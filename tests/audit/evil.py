@@ -20,6 +20,7 @@ from app.audit.task import ChainTask, find_contract, read_task
 from app.ledger.chain import embedded_chain
 from app.ledger.task_ledger import FinaliseCall, TaskLedger, TaskTerms
 from app.mining.election import draw, electorate, next_seed, rank
+from app.mining.history import History
 from app.mining.outcome import evaluate
 from app.mining.round import SealedRound
 from app.protocol.digest import sha256
@@ -34,7 +35,6 @@ from app.protocol.tensors import pack, unpack
 from app.protocol.verdict import Verdict
 from app.protocol.vrf import public_key
 from app.store.embedded import EmbeddedStore
-from strategies.history import History
 
 SEED = 0
 MANUFACTURER = simulation_account(SEED, "manufacturer")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from task_world import World, blob
 
 from app.ledger.chain import Chain
-from strategies.history import History
+from app.mining.history import History
 
 
 def test_finalised_rounds_are_told_and_others_are_not(any_chain: Chain) -> None:

@@ -32,7 +32,7 @@ from app.protocol.evaluation import Mark
 from app.protocol.record import RoundRecord
 from app.protocol.verdict import contradict, quorum_of
 
-BYZANTINE = [Silent, Absent, Lying, Equivocating, Swapping, Usurper, Broken, Thief]
+BYZANTINE = [Silent, Absent, Lying, Equivocating, Usurper, Broken, Thief]
 
 
 def _check(world, sealed: SealedRound, decision: Decision) -> None:
@@ -82,7 +82,7 @@ def test_one_byzantine_miner_of_four_changes_nothing(world, kind: type[Miner], p
     assert (decision.verdict.leader == traitor.address) == (place == 0 and kind is Usurper)
 
 
-@pytest.mark.parametrize("kind", [Withholding, Misplacing, Idle, Broke])
+@pytest.mark.parametrize("kind", [Withholding, Misplacing, Swapping, Idle, Broke])
 def test_a_leader_that_does_not_finalise_gives_way(world, kind: type[Miner]) -> None:
     sealed = world.seal()
     miners = with_byzantine(world, sealed, kind, places=[0])

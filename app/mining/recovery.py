@@ -1,4 +1,4 @@
-"""Rounds that a coordinator finds finalised when it starts: what the chain remembers for one that died.
+"""Rounds that a coordinator or a miner finds finalised when it starts: what the chain remembers for one that died.
 
 Everything is read from the chain and from the blobs that it binds, so it does not matter which process, or which
 machine, began the task. What was never written there, such as why a customer sent nothing, is gone.
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from app.ledger.task_ledger import TaskLedger
 from app.ledger.task_records import Finalisation, Seal
+from app.mining.history import History
 from app.mining.outcome import evaluate
-from app.mining.round import SealedRound
+from app.mining.sealed import sealed_round
 from app.protocol.digest import BlobRef, hex32
 from app.protocol.errors import ProtocolError, RoundError
 from app.protocol.evaluation import CustomerEntry, Evaluation
@@ -20,7 +21,6 @@ from app.protocol.manifest import MAX_RECEIPT_BYTES, Manifest
 from app.protocol.policy import Policy
 from app.protocol.record import RoundRecord
 from app.store.base import BlobStore, reference
-from strategies.history import History
 from strategies.reputation import next_reputation
 
 UNKNOWN = "not known: the coordinator was restarted"
@@ -94,23 +94,7 @@ def model_after(last: Recovered, ledger: TaskLedger, store: BlobStore, policy: P
         If it is not the one that the chain finalised.
     """
     number = last.seal.round
-    sealed = SealedRound(
-        domain=ledger.domain,
-        policy=policy,
-        round=number,
-        root=last.seal.root,
-        manifest=last.seal.manifest,
-        participants=last.seal.participants,
-        customers=ledger.customers(),
-        reputation=last.before,
-        model=last.start,
-        seed=last.seed,
-        miners=ledger.miners(),
-        submitted=tuple(
-            (ledger.customers().index(signed.customer), signed.receipt.update) for signed in ledger.submissions(number)
-        ),
-        earlier=history.before(number),
-    )
+    sealed = sealed_round(ledger, policy, history, last.seal, reputation=last.before, seed=last.seed, model=last.start)
     model = evaluate(sealed, store).model
     found = reference(model)
     if found.sha256 != last.finalisation.model:
