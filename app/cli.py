@@ -21,6 +21,8 @@ usage: hearth COMMAND ...
   audit RUN_DIR         recompute a run from its evidence alone; hearth audit --help says more
   task COMMAND ...      the tasks of a chain: list, show, claim, cancel and more; hearth task --help says more
   wallet COMMAND ...    keys in encrypted files: new, show, import; hearth wallet --help says more
+  members COMMAND ...   the cards of a deployed task's members: card, show, node-keys
+  miner run ...         a miner as a process of its own; hearth miner --help says more
   --version             print the version"""
 
 
@@ -135,6 +137,18 @@ def _task(arguments: Sequence[str]) -> int:
     return task(arguments)
 
 
+def _members(arguments: Sequence[str]) -> int:
+    from app.members_command import main as members
+
+    return members(arguments)
+
+
+def _miner(arguments: Sequence[str]) -> int:
+    from app.miner_command import main as miner
+
+    return miner(arguments)
+
+
 def _version(arguments: Sequence[str]) -> int:
     from importlib.metadata import version
 
@@ -158,6 +172,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "audit": _audit,
     "task": _task,
     "wallet": _wallet,
+    "members": _members,
+    "miner": _miner,
     "--version": _version,
     "--help": _help,
     "-h": _help,

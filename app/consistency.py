@@ -85,7 +85,7 @@ def warnings(config: Config) -> list[str]:
     if config.customers < 3 * f + 3:
         told = f"customers={config.customers} is fewer than 3 f + 3 = {3 * f + 3}"
         lines.append(f"warning: {told}: {f} of them can void every round by sending nothing")
-    if config.wallet.name == "keystore":
+    if config.wallet.name == "keystore" and not config.members.elsewhere:
         told = "wallet=keystore signs with real keys; the customers' data and noise are a simulation's all the same"
         lines.append(f"warning: {told}")
     return lines
@@ -125,9 +125,26 @@ def _validate_keys(config: Config) -> None:
     if config.wallet.name == "simulation" and not config.chain.is_here:
         problem = "the keys of a simulation follow from its seed, so its chain must be on this machine"
         raise ConfigError("chain.url", problem, [*THIS_MACHINE, "any other with wallet=keystore"])
+    if config.members.elsewhere:
+        _validate_elsewhere(config)
+        return
     if config.wallet.name == "keystore" and config.engine.name != "local":
         problem = f"wallet=keystore opens all key files in this process, and engine={config.engine.name} has others"
         raise ConfigError("wallet", problem, "simulation, or engine=local")
+
+
+def _validate_elsewhere(config: Config) -> None:
+    """Check that members which are processes of their own can take part, and that nothing is simulated for them."""
+    needed = {
+        "wallet": ("keystore", config.wallet.name, "keystore: keys from a seed are everybody's"),
+        "chain": ("rpc", config.chain.name, "rpc: a chain that the miners reach too"),
+    }
+    for key, (wanted, given, allowed) in needed.items():
+        if given != wanted:
+            raise ConfigError(key, f"members=file does not go with {key}={given}", allowed)
+    if config.store.name == "embedded" and config.store.path is None:
+        problem = "the blobs would lie in the run directory, where miners of members=file do not find them"
+        raise ConfigError("store", problem, "ipfs, or store.path=DIR that all processes of this machine share")
 
 
 def _validate_points(config: Config) -> None:

@@ -24,6 +24,9 @@ def run(prepared: Prepared, directory: RunDirectory, progress: Progress) -> dict
         If the task cannot go on.
     """
     name = prepared.config.engine.name
+    if prepared.config.members.elsewhere:
+        problem = "members=file has processes of its own, which only Flower's deployment runtime reaches"
+        raise ConfigError("members", problem, "flwr run, see docs/deployment.md")
     if name not in ENGINES:
         raise ConfigError("engine", f"{name!r} is not an engine of python -m app", ENGINES)
     return ENGINES[name](prepared, directory, progress)
@@ -38,7 +41,8 @@ def _run_local(prepared: Prepared, directory: RunDirectory, progress: Progress) 
     workers = prepared.config.engine.workers or os.cpu_count() or 1
     grid = LocalGrid(client_app.app, prepared.config.customers, workers, progress.customer_done)
     try:
-        with wallets.brought(prepared.parties.customers):
+        keys = prepared.parties.keys
+        with wallets.brought(keys.customers if keys else ()):
             return server_app.run(grid, prepared, directory, progress)
     finally:
         grid.close()

@@ -1,4 +1,8 @@
-"""Who takes part in a run, with the keys that they sign with: derived from the seed, or from encrypted key files."""
+"""Who takes part in a run, and the keys of those whom this process plays.
+
+A simulation plays everybody: keys are derived from the seed, or come from encrypted key files. In a deployment this
+process is the manufacturer alone, and knows of the others what their cards say.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,31 @@ from eth_account.signers.local import LocalAccount
 
 from app.ledger.keystore import key_path, keys_home, load
 from app.ledger.password import password
+from app.members import read_members
 from app.protocol.errors import ConfigError
 from app.protocol.keys import simulation_account, simulation_secret
+from app.protocol.seat import Seat
+from app.protocol.vrf import public_key
 from app.settings import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of miners and customers that this process plays.
+
+    Attributes
+    ----------
+    miners : tuple of LocalAccount
+        By index. Where reputation weighs the election they are the first of the customers.
+    secrets : tuple of bytes
+        Each miner's VRF secret (32 bytes).
+    customers : tuple of LocalAccount
+        By index.
+    """
+
+    miners: tuple[LocalAccount, ...]
+    secrets: tuple[bytes, ...]
+    customers: tuple[LocalAccount, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,54 +51,91 @@ class Parties:
     ----------
     manufacturer : LocalAccount
         Publishes and seals.
-    miners : tuple of LocalAccount
-        By index. Where reputation weighs the election they are the first of the customers.
-    secrets : tuple of bytes
-        Each miner's VRF secret (32 bytes).
-    customers : tuple of LocalAccount
-        By index.
+    seats : tuple of Seat
+        The miners, by index.
+    customers : tuple of str
+        Their checksum addresses, by index.
+    keys : Keys or None
+        Miners' and customers' keys; None where they are processes of their own.
     """
 
     manufacturer: LocalAccount
-    miners: tuple[LocalAccount, ...]
-    secrets: tuple[bytes, ...]
-    customers: tuple[LocalAccount, ...]
+    seats: tuple[Seat, ...]
+    customers: tuple[str, ...]
+    keys: Keys | None
+
+    @property
+    def miners(self) -> tuple[str, ...]:
+        """The miners' checksum addresses, by index."""
+        return tuple(seat.miner for seat in self.seats)
 
     @property
     def names(self) -> dict[str, str]:
         """What each address is called, for messages."""
-        named = [(self.manufacturer, "manufacturer")]
+        named = [(str(self.manufacturer.address), "manufacturer")]
         named += [(who, f"miner {index}") for index, who in enumerate(self.miners)]
         named += [(who, f"customer {index}") for index, who in enumerate(self.customers)]
-        return {str(who.address): name for who, name in named}
+        return dict(named)
 
 
 def parties_of(config: Config) -> Parties:
-    """Return the parties of a run; where their keys are in files, a password is asked for.
+    """Return the parties of a run; where keys are in files, a password is asked for.
 
     Raises
     ------
     ConfigError
-        If a key file is missing, does not open, or holds a key that another party has.
+        If a key file is missing, does not open, or holds a key that another party has; or the file of the members does
+        not fit the configuration.
     """
+    if config.members.elsewhere:
+        return _from_cards(config)
     role = "customer" if config.miners.weighting == "reputation" else "miner"
     if config.wallet.name == "simulation":
-        return _simulated(config.seed, role, config.miners.count, config.customers)
-    folder = Path(config.wallet.folder).expanduser().absolute() if config.wallet.folder else keys_home()
-    return _from_files(folder, _numbered(role, config.miners.count), _numbered("customer", config.customers))
+        keys = _simulated(config.seed, role, config.miners.count, config.customers)
+        return _played(simulation_account(config.seed, "manufacturer"), keys, config.miners.stakes)
+    miners, customers = _numbered(role, config.miners.count), _numbered("customer", config.customers)
+    accounts = _opened(_folder(config), list(dict.fromkeys(["manufacturer", *miners, *customers])))
+    signing = tuple(accounts[name] for name in miners)
+    keys = Keys(signing, tuple(map(vrf_secret, signing)), tuple(accounts[name] for name in customers))
+    return _played(accounts["manufacturer"], keys, config.miners.stakes)
 
 
-def _simulated(seed: int, role: str, miners: int, customers: int) -> Parties:
-    return Parties(
-        simulation_account(seed, "manufacturer"),
+def _played(manufacturer: LocalAccount, keys: Keys, stakes: Sequence[int] | None) -> Parties:
+    seats = tuple(
+        Seat(account.address, public_key(secret), stake)
+        for account, secret, stake in zip(keys.miners, keys.secrets, stakes or [1] * len(keys.miners), strict=True)
+    )
+    return Parties(manufacturer, seats, tuple(account.address for account in keys.customers), keys)
+
+
+def _simulated(seed: int, role: str, miners: int, customers: int) -> Keys:
+    return Keys(
         tuple(simulation_account(seed, role, index) for index in range(miners)),
         tuple(simulation_secret(seed, "vrf", index) for index in range(miners)),
         tuple(simulation_account(seed, "customer", index) for index in range(customers)),
     )
 
 
-def _from_files(folder: Path, miners: Sequence[str], customers: Sequence[str]) -> Parties:
-    names = list(dict.fromkeys(["manufacturer", *miners, *customers]))
+def _from_cards(config: Config) -> Parties:
+    members = read_members(config.members.path or "")
+    for key, given, found in (
+        ("customers", config.customers, members.customers),
+        ("miners.count", config.miners.count, members.miners),
+    ):
+        if given != len(found):
+            raise ConfigError(key, f"{given} are not the {len(found)} of {config.members.path}", f"{key}={len(found)}")
+    stakes = config.miners.stakes or [1] * len(members.miners)
+    seats = tuple(Seat(card.member, card.vrf_key, stake) for card, stake in zip(members.miners, stakes, strict=True))
+    manufacturer = _opened(_folder(config), ["manufacturer"])["manufacturer"]
+    return Parties(manufacturer, seats, tuple(card.member for card in members.customers), None)
+
+
+def _folder(config: Config) -> Path:
+    return Path(config.wallet.folder).expanduser().absolute() if config.wallet.folder else keys_home()
+
+
+def _opened(folder: Path, names: Sequence[str]) -> dict[str, LocalAccount]:
+    """Return the accounts in the key files of these names, by name."""
     missing = [name for name in names if not key_path(name, folder).exists()]
     if missing:
         problem = f"{folder} has no key file for {', '.join(missing)}"
@@ -84,13 +147,7 @@ def _from_files(folder: Path, miners: Sequence[str], customers: Sequence[str]) -
         first = owner.setdefault(account.address, name)
         if first != name:
             raise ConfigError("wallet.folder", f"{name} has the same key as {first}", "a key of its own for each party")
-    signing = tuple(accounts[name] for name in miners)
-    return Parties(
-        accounts["manufacturer"],
-        signing,
-        tuple(vrf_secret(account) for account in signing),
-        tuple(accounts[name] for name in customers),
-    )
+    return accounts
 
 
 def vrf_secret(account: LocalAccount) -> bytes:

@@ -95,7 +95,8 @@ def simulated_account(place: str, party: str) -> LocalAccount:
         raise ConfigError("--as", f"the run used wallet={config.wallet.name}", "--key")
     parties = parties_of(config)
     role, _, index = party.partition("/")
-    found = {"customer": parties.customers, "miner": parties.miners}.get(role, ())
+    keys = parties.keys
+    found = {"customer": keys.customers, "miner": keys.miners}.get(role, ()) if keys else ()
     if party == "manufacturer":
         return parties.manufacturer
     if not (index.isascii() and index.isdecimal() and int(index) < len(found)):

@@ -8,6 +8,7 @@ from app.checks import check_url, in_range, no_password, one_of
 from app.customer.attacks import AttackConfig
 from app.learning.config import DataConfig, ModelConfig, default_training
 from app.ledger.config import ChainConfig, TermsConfig, WalletConfig
+from app.members import MembersConfig
 from app.privacy.config import PrivacyConfig
 from app.probe.config import ProbeConfig
 from app.protocol.errors import ConfigError
@@ -145,14 +146,27 @@ class MinersConfig:
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
-    """Where the blobs are: a directory (``embedded``), or an IPFS node's RPC at ``url`` (``ipfs``)."""
+    """Where the blobs are.
+
+    Attributes
+    ----------
+    name : str
+        ``embedded`` (a directory) or ``ipfs`` (an IPFS node's RPC).
+    url : str or None
+        The node's address, for ``ipfs`` alone.
+    path : str or None
+        The directory, for ``embedded`` alone; None takes the run directory's.
+    """
 
     name: str
     url: str | None
+    path: str | None
 
     def __post_init__(self) -> None:
         one_of("store.name", self.name, ("embedded", "ipfs"))
         no_password("store.url", self.url)
+        if self.name == "ipfs" and self.path is not None:
+            raise ConfigError("store.path", "is not used by store=ipfs", "null, or store=embedded")
         if self.name == "ipfs" and self.url and self.url.startswith("/"):
             from app.store.kubo import KuboStore  # an HTTP client: only for those who use it
 
@@ -204,6 +218,7 @@ class Config:
     strategy: StrategyConfig
     terms: TermsConfig
     miners: MinersConfig
+    members: MembersConfig
     attack: AttackConfig
     chain: ChainConfig
     wallet: WalletConfig

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
@@ -25,7 +26,9 @@ from app.ledger.task_ledger import TaskLedger, TaskTerms
 from app.ledger.transaction import Waiting
 from app.mining.committee import Committee
 from app.mining.copies import MILLION
+from app.mining.distant import DistantCommittee
 from app.mining.miner import Miner
+from app.mining.roles import Judges
 from app.parties import Parties, parties_of
 from app.privacy.labels import flip_matrix
 from app.privacy.mechanism import mechanism_of, relative_noise
@@ -33,9 +36,7 @@ from app.privacy.randomness import SystemRandom
 from app.protocol.digest import sha256
 from app.protocol.fixed_point import MODEL_DTYPE, Grid
 from app.protocol.policy import Policy
-from app.protocol.seat import Seat
 from app.protocol.tensors import pack, unpack
-from app.protocol.vrf import public_key
 from app.run_directory import RunDirectory
 from app.runtime import use_one_thread
 from app.settings import Config
@@ -45,7 +46,7 @@ from strategies.stopwatch import Stopwatch
 
 _FUNDS = 10**24
 """Wei for each party that sends transactions on the embedded chain, where ether has no value."""
-_NOT_OF_THE_TASK = ("name", "experiment", "chain", "wallet", "store", "engine", "probe")
+_NOT_OF_THE_TASK = ("name", "experiment", "members", "chain", "wallet", "store", "engine", "probe")
 """Keys that say where and how a task runs. They change neither what is computed nor what is promised."""
 
 
@@ -83,7 +84,7 @@ class Task:
     ledger: TaskLedger
     chain: Chain
     store: BlobStore
-    committee: Committee
+    committee: Judges
     manufacturer: LocalAccount
 
     def close(self) -> None:
@@ -152,31 +153,35 @@ def publish(prepared: Prepared, directory: RunDirectory, stopwatch: Stopwatch) -
         If the chain or the store cannot be had as configured.
     """
     config = prepared.config
-    store = open_store(config.store.name, path=directory.blobs_path, url=config.store.url)
+    blobs = Path(config.store.path).expanduser() if config.store.path else directory.blobs_path
+    store = open_store(config.store.name, path=blobs, url=config.store.url)
     with stopwatch.part("store"):
         policy = _publish_policy(prepared, store)
     parties = prepared.parties
-    mining = list(zip(parties.miners, parties.secrets, strict=True))
-    stakes = config.miners.stakes or [1] * len(mining)
     with stopwatch.part("chain"):
         chain = _open_chain(config, directory, parties)
         ledger = TaskLedger.publish(
             chain,
             parties.manufacturer,
             _terms(config, policy),
-            [customer.address for customer in parties.customers],
-            [
-                Seat(account.address, public_key(secret), stake)
-                for (account, secret), stake in zip(mining, stakes, strict=True)
-            ],
+            parties.customers,
+            parties.seats,
         )
-        if config.terms.deposit_wei:
-            for role, members in ((Role.CUSTOMER, parties.customers), (Role.MINER, parties.miners)):
+        if config.terms.deposit_wei and parties.keys is not None:
+            for role, members in ((Role.CUSTOMER, parties.keys.customers), (Role.MINER, parties.keys.miners)):
                 for member in members:
                     ledger.deposits.make(member, role, config.terms.deposit_wei)
-    docket = TaskDocket(ledger, parties.manufacturer)
-    committee = Committee([Miner(account, secret, store, docket) for account, secret in mining], docket)
+    committee = _committee(parties, ledger, store)
     return Task(prepared, policy, ledger, chain, store, committee, parties.manufacturer)
+
+
+def _committee(parties: Parties, ledger: TaskLedger, store: BlobStore) -> Judges:
+    """Return who decides the rounds: miners of this process, or those that are elsewhere."""
+    if parties.keys is None:
+        return DistantCommittee(ledger, store, parties.manufacturer)
+    docket = TaskDocket(ledger, parties.manufacturer)
+    mining = zip(parties.keys.miners, parties.keys.secrets, strict=True)
+    return Committee([Miner(account, secret, store, docket) for account, secret in mining], docket)
 
 
 def _publish_policy(prepared: Prepared, store: BlobStore) -> Policy:
@@ -234,8 +239,7 @@ def _terms(config: Config, policy: Policy) -> TaskTerms:
 
 def _open_chain(config: Config, directory: RunDirectory, parties: Parties) -> Chain:
     terms, journal = config.terms, directory.journal_path
-    manufacturer, miners = parties.manufacturer, [miner.address for miner in parties.miners]
-    customers = [customer.address for customer in parties.customers]
+    manufacturer, miners, customers = parties.manufacturer, parties.miners, parties.customers
     if config.chain.name == "embedded":
         senders = [manufacturer.address, *miners, *(customers if terms.deposit_wei else ())]
         funded = {str(sender): _FUNDS + terms.deposit_wei + terms.reward_wei for sender in senders}
@@ -248,7 +252,7 @@ def _open_chain(config: Config, directory: RunDirectory, parties: Parties) -> Ch
         chain,
         manufacturer.address,
         miners,
-        customers,
+        customers if parties.keys else (),
         rounds=config.rounds,
         reward=terms.reward_wei,
         deposit=terms.deposit_wei,

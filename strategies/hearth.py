@@ -21,9 +21,10 @@ from flwr.serverapp.strategy import Strategy
 from app.ledger.deposits import Role
 from app.ledger.task_ledger import TaskLedger
 from app.ledger.task_records import Phase
-from app.mining.committee import Committee, Decision
+from app.mining.committee import Decision
 from app.mining.history import History
 from app.mining.recovery import UNKNOWN, Recovered, model_after, recovered
+from app.mining.roles import Judges
 from app.mining.round import SealedRound
 from app.mining.sealed import current_round
 from app.protocol.announcement import Announcement
@@ -66,7 +67,7 @@ class Hearth(Strategy):
         The open task. Its finalised state decides which model a round starts from.
     store : BlobStore
         Where models, updates, manifests and records are.
-    committee : Committee
+    committee : Judges
         The miners that verify and vote.
     policy : Policy
         The task's rules, as their digest on chain binds them.
@@ -83,7 +84,7 @@ class Hearth(Strategy):
         *,
         ledger: TaskLedger,
         store: BlobStore,
-        committee: Committee,
+        committee: Judges,
         policy: Policy,
         manufacturer: LocalAccount,
         home: str,

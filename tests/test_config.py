@@ -35,6 +35,8 @@ from strategies.fedavg import weighted_mean
 CHOICES = [(group, choice) for group, choices in groups().items() for choice in choices]
 DEFAULT = compose()
 NEEDED = {"rpc": ["chain.url=http://127.0.0.1:8545"], "folder": [f"data.path={CONF}"]}
+ELSEWHERE = ["members.path=cards.jsonl", "wallet=keystore", "chain=rpc", *NEEDED["rpc"], "store=ipfs"]
+NEEDED["file"] = ELSEWHERE
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)

@@ -111,7 +111,7 @@ def test_keys_that_cannot_be_used_are_told_before_the_work_begins(
 
 def test_where_reputation_weighs_the_miners_are_customers(keys: dict[str, str]) -> None:
     parties = parties_of(configured("miners.weighting=reputation"))
-    assert [miner.address for miner in parties.miners] == [keys["customer-0"]]
+    assert list(parties.miners) == [keys["customer-0"]]
 
 
 def test_a_miners_vrf_secret_follows_from_its_key_and_is_another() -> None:

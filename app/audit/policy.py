@@ -52,7 +52,8 @@ _CHOICES = {
 _LOCAL_SECTIONS = {
     "chain": {"name", "url", "chain_id", "confirmations"},
     "wallet": {"name", "folder"},
-    "store": {"name", "url"},
+    "store": {"name", "url", "path"},
+    "members": {"name", "path"},
     "engine": {"name", "workers"},
     "probe": {"name", "epsilons", "records", "passes"},
 }

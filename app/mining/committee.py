@@ -36,7 +36,8 @@ class Decision:
     verdict : Verdict
         What was agreed.
     signatures : tuple of bytes
-        The agreeing miners' signatures (65 bytes each), by signer address (as a number), ascending.
+        The agreeing miners' signatures (65 bytes each), by signer address (as a number), ascending; none of miners
+        that are elsewhere: the contract has counted them.
     record, model : BlobRef
         The round record and the new global model, in the store by now.
     entries : tuple of CustomerEntry

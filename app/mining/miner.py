@@ -8,6 +8,7 @@ from eth_account.signers.local import LocalAccount
 
 from app.mining.election import draw, electorate, next_seed, rank
 from app.mining.outcome import Outcome, evaluate
+from app.mining.promises import Promises
 from app.mining.roles import Docket
 from app.mining.round import SealedRound
 from app.mining.vote import Vote
@@ -31,10 +32,20 @@ class Miner:
         Where this miner reads blobs and, as leader, publishes them.
     docket : Docket
         Where it brings verdicts as leader.
+    promises : Promises, optional
+        What it stands by, also after a restart; a miner that ends with its task needs none.
     """
 
-    def __init__(self, account: LocalAccount, vrf_secret: bytes, store: BlobStore, docket: Docket) -> None:
+    def __init__(
+        self,
+        account: LocalAccount,
+        vrf_secret: bytes,
+        store: BlobStore,
+        docket: Docket,
+        promises: Promises | None = None,
+    ) -> None:
         self.account, self._vrf_secret, self._store, self._docket = account, vrf_secret, store, docket
+        self._promises = promises
         self._last: tuple[SealedRound, Outcome] | None = None
 
     @property
@@ -62,13 +73,14 @@ class Miner:
         Raises
         ------
         RoundError
-            If the round cannot be judged, or the election is not one that this miner can stand for.
+            If the round cannot be judged, the election is not one that this miner can stand for, or it promised
+            another outcome.
         StoreError
             If the store failed.
         """
         election = self._election(sealed, tickets, rank)
         cached = self._last is not None and self._last[0] == sealed
-        outcome = self._outcome(sealed)
+        outcome = self.outcome(sealed)
         record = RoundRecord(outcome.evaluation, election).to_bytes()
         verdict = Verdict(
             task=outcome.evaluation.task,
@@ -83,6 +95,8 @@ class Miner:
             rank=rank,
             seed=election.seed,
         )
+        if self._promises is not None:
+            self._promises.keep(verdict)
         signature = verdict.sign(self.account, sealed.domain)
         seconds = (0.0, 0.0) if cached else (outcome.fetch_seconds, outcome.compute_seconds)
         return Vote(verdict, signature, record, outcome.model, *seconds)
@@ -102,8 +116,8 @@ class Miner:
         """
         self._docket.finalise(self.account, verdict, sealed.manifest.sha256, signatures)
 
-    def _outcome(self, sealed: SealedRound) -> Outcome:
-        """Evaluate the round once: the outcome is a pure function of it."""
+    def outcome(self, sealed: SealedRound) -> Outcome:
+        """Evaluate a round, once: the outcome is a pure function of it. Raises as `vote`."""
         if self._last is None or self._last[0] != sealed:
             self._last = sealed, evaluate(sealed, self._store)
         return self._last[1]

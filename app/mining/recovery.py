@@ -16,7 +16,7 @@ from app.mining.outcome import evaluate
 from app.mining.sealed import sealed_round
 from app.protocol.digest import BlobRef, hex32
 from app.protocol.errors import ProtocolError, RoundError
-from app.protocol.evaluation import CustomerEntry, Evaluation
+from app.protocol.evaluation import CustomerEntry
 from app.protocol.manifest import MAX_RECEIPT_BYTES, Manifest
 from app.protocol.policy import Policy
 from app.protocol.record import RoundRecord
@@ -77,7 +77,7 @@ def recovered(ledger: TaskLedger, store: BlobStore, policy: Policy) -> Iterator[
         final, seal = ledger.finalised(number), ledger.sealed(number)
         if final is None or seal is None:
             continue
-        manifest, evaluation = _blobs(store, seal, final)
+        manifest, evaluation = _manifest(store, seal), record_of(store, final).evaluation
         after = next_reputation(gammas, final.participants, final.honest, policy.gamma_max)
         yield Recovered(
             seal, final, manifest, evaluation.customers, evaluation.void, evaluation.model, gammas, after, seed
@@ -105,11 +105,25 @@ def model_after(last: Recovered, ledger: TaskLedger, store: BlobStore, policy: P
     return found
 
 
-def _blobs(store: BlobStore, seal: Seal, final: Finalisation) -> tuple[Manifest, Evaluation]:
-    members = len(seal.participants)
+def record_of(store: BlobStore, final: Finalisation) -> RoundRecord:
+    """Return the record of a finalised round.
+
+    Raises
+    ------
+    RoundError
+        If it is not what the chain binds.
+    StoreError
+        If the store failed.
+    """
     try:
-        manifest = Manifest.from_bytes(store.get(seal.manifest, (members + 1) * MAX_RECEIPT_BYTES))
-        record = store.get(final.record, members * _MAX_ENTRY_BYTES + _MAX_RECORD_BYTES)
-        return manifest, RoundRecord.from_bytes(record).evaluation
+        data = store.get(final.record, len(final.participants) * _MAX_ENTRY_BYTES + _MAX_RECORD_BYTES)
+        return RoundRecord.from_bytes(data)
     except ProtocolError as error:
-        raise RoundError(f"round {seal.round}: what the chain binds is not a round's: {error}") from error
+        raise RoundError(f"round {final.round}: the record that the chain binds is none: {error}") from error
+
+
+def _manifest(store: BlobStore, seal: Seal) -> Manifest:
+    try:
+        return Manifest.from_bytes(store.get(seal.manifest, (len(seal.participants) + 1) * MAX_RECEIPT_BYTES))
+    except ProtocolError as error:
+        raise RoundError(f"round {seal.round}: the manifest that the chain binds is none: {error}") from error

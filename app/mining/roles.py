@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from eth_account.signers.local import LocalAccount
 
@@ -13,6 +13,9 @@ from app.mining.vote import Vote
 from app.protocol.digest import BlobRef
 from app.protocol.record import Ticket
 from app.protocol.verdict import SignedVerdict, Verdict
+
+if TYPE_CHECKING:
+    from app.mining.committee import Decision
 
 
 class Voter(Protocol):
@@ -40,6 +43,21 @@ class Leader(Voter, Protocol):
 
     def finalise(self, sealed: SealedRound, verdict: Verdict, signatures: Sequence[bytes]) -> None:
         """Send the transaction that finalises the round, once the leader's turn has come, and wait for its block."""
+
+
+class Judges(Protocol):
+    """Whoever decides sealed rounds: a committee in this process, or miners that are elsewhere."""
+
+    def decide(self, sealed: SealedRound) -> Decision:
+        """Return what a quorum of the task's miners agreed on and a leader finalised.
+
+        Raises
+        ------
+        RoundError
+            If there is no such thing.
+        LedgerError, StoreError
+            If the chain or the store failed.
+        """
 
 
 class Docket(Protocol):

@@ -88,3 +88,15 @@ class ContractRevertedError(LedgerError):
 
 class RoundError(HearthError):
     """A round cannot be completed: no quorum, or no update that anything could be learnt from."""
+
+
+class ServiceError(HearthError):
+    """Another party's service answered with an error."""
+
+
+class ServiceUnavailableError(ServiceError):
+    """A service cannot be reached, or not do its work, for now; the same call may succeed later."""
+
+
+class RefusedError(ServiceError):
+    """A service does not let this caller in."""

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import BlobTamperedError, StoreError
-from app.store.cid import CID
+from app.store.cid import CID, RAW
 from app.store.unixfs import PutBlock, height_of, write_file
 
 MAX_NAME_BYTES = 255
@@ -61,6 +61,15 @@ class BlobStore(Protocol):
             If the blob is larger than ``max_bytes``, or the store failed.
         """
 
+    def get_block(self, digest: bytes) -> bytes:
+        """Return a blob of one block (up to 1 MiB) by its SHA-256 alone, verified; see `block_cid`.
+
+        Raises
+        ------
+        BlobMissingError, BlobTamperedError, StoreError
+            As `get`.
+        """
+
     def has(self, ref: BlobRef) -> bool:
         """Say whether the store holds the blob; only `get` proves it."""
 
@@ -86,6 +95,11 @@ def reference(data: bytes, put: PutBlock = _discard) -> BlobRef:
     # A blob of one block has the digest of that block.
     digest = cid.digest if height_of(len(data)) == 0 else sha256(data)
     return BlobRef(digest, len(data), str(cid))
+
+
+def block_cid(digest: bytes) -> CID:
+    """Return the CID of the blob of one block that has a SHA-256 (32 bytes): such a blob is its own block."""
+    return CID(RAW, digest)
 
 
 def check_reference(ref: BlobRef, max_bytes: int) -> CID:

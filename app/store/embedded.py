@@ -20,7 +20,7 @@ from pathlib import Path
 from app.durable import locked
 from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import BlobMissingError, BlobTamperedError, StoreError
-from app.store.base import check_name, check_reference, reference
+from app.store.base import block_cid, check_name, check_reference, reference
 from app.store.blocks import BlockDirectory
 from app.store.cid import CID
 from app.store.pins import Pin, PinFile
@@ -69,6 +69,11 @@ class EmbeddedStore:
         if height_of(ref.size) and sha256(data) != ref.sha256:
             raise BlobTamperedError(f"blob {cid} does not hash to the sha-256 of its reference")
         return data
+
+    def get_block(self, digest: bytes) -> bytes:
+        """Return a blob of one block by its SHA-256 (see `BlobStore.get_block`)."""
+        with self._readable_errors():
+            return self._blocks.get(block_cid(digest))
 
     def has(self, ref: BlobRef) -> bool:
         """Say whether all blocks of the blob are here (see `BlobStore.has`); the leaves are not read."""

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 import ipfshttpclient
 from ipfshttpclient import exceptions as ipfs
 
-from app.protocol.digest import BlobRef
+from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import (
     BlobMissingError,
     BlobTamperedError,
@@ -28,7 +28,7 @@ from app.protocol.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from app.store.base import check_name, check_reference, reference
+from app.store.base import block_cid, check_name, check_reference, reference
 from app.store.cid import CID
 from app.store.unixfs import CHUNK, MAX_LINKS
 
@@ -135,6 +135,15 @@ class KuboStore:
             raise BlobMissingError(f"IPFS node {self.url} has only {len(data)} of the {ref.size} bytes of {ref.cid}")
         if reference(data) != ref:
             raise BlobTamperedError(f"IPFS node {self.url} gave other bytes than {ref.cid}")
+        return data
+
+    def get_block(self, digest: bytes) -> bytes:
+        """Return a blob of one block by its SHA-256 (see `BlobStore.get_block`)."""
+        cid = block_cid(digest)
+        limit = {"timeout": f"{self._fetch_seconds}s"}
+        data = bytes(self._ask(lambda: self._client.block.get(str(cid), opts=limit)))
+        if sha256(data) != digest:
+            raise BlobTamperedError(f"IPFS node {self.url} gave another block than {cid}")
         return data
 
     def has(self, ref: BlobRef) -> bool:

@@ -29,7 +29,7 @@ from app.protocol.seat import Seat
 from app.protocol.signing import Domain
 from app.protocol.tensors import Layout, pack, parameter_count
 from app.protocol.verdict import SignedVerdict, quorum_of
-from app.store.base import check_reference, reference
+from app.store.base import block_cid, check_reference, reference
 
 sys.path.append(str(Path(__file__).parent))
 
@@ -65,6 +65,9 @@ class DictStore:
         if sha256(data) != ref.sha256 or len(data) != ref.size:
             raise BlobTamperedError(f"blob {ref.cid} is not what its reference says")
         return data
+
+    def get_block(self, digest: bytes) -> bytes:
+        return self.blobs[str(block_cid(digest))]
 
     def has(self, ref: BlobRef) -> bool:
         return ref.cid in self.blobs

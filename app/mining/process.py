@@ -1,0 +1,161 @@
+"""A miner's process from its configuration to its last task: what it connects, and whom it answers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import platformdirs
+from eth_account.signers.local import LocalAccount
+
+from app.ledger.chain import Chain, rpc_chain
+from app.ledger.docket import TaskDocket
+from app.ledger.task_ledger import TaskLedger
+from app.ledger.task_records import Phase
+from app.ledger.tasks import find_tasks
+from app.ledger.transaction import Waiting
+from app.members import Members, read_members
+from app.mining.config import MinerConfig
+from app.mining.daemon import MinerDaemon
+from app.mining.follower import Follower
+from app.mining.messages import SERVICE
+from app.mining.miner import Miner
+from app.mining.peer import Peer
+from app.mining.promises import Promises
+from app.parties import vrf_secret
+from app.protocol.errors import ConfigError, HearthError
+from app.protocol.policy import Policy
+from app.protocol.vrf import public_key
+from app.service.client import Client
+from app.service.metrics import Metrics
+from app.service.server import Server
+from app.store.base import BlobStore
+from app.store.factory import open_store
+
+_LOG = logging.getLogger(__name__)
+_PATIENCE = 5.0  # seconds between two searches for a task
+
+
+def run_miner(config: MinerConfig, account: LocalAccount, stopped: threading.Event) -> None:
+    """Mine the configured task until it has ended, or one task after the other, until ``stopped`` is set.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration does not fit the task.
+    LedgerError, StoreError
+        If chain or store cannot be reached at the start. What fails later is logged and tried again.
+    """
+    members = read_members(config.members, "members") if config.members else Members((), ())
+    node, state = config.chain.chain, _state_folder(config, account.address)
+    waiting = Waiting(confirmations=node.depth)
+    chain = rpc_chain(node.address, node.chain_id, where=node.url, journal=state / "journal", waiting=waiting)
+    try:
+        blobs = Path(config.store.path).expanduser() if config.store.path else None
+        store = open_store(config.store.name, path=blobs, url=config.store.url)
+        try:
+            chain.recover(account)
+            if config.contract:
+                _mine(config, members, account, TaskLedger.attach(chain, config.contract), store, state, stopped)
+                return
+            while (ledger := _next_task(chain, account.address, stopped)) is not None:
+                _mine(config, members, account, ledger, store, state, stopped)
+        finally:
+            store.close()
+    finally:
+        chain.close()
+
+
+def _mine(
+    config: MinerConfig,
+    members: Members,
+    account: LocalAccount,
+    ledger: TaskLedger,
+    store: BlobStore,
+    state: Path,
+    stopped: threading.Event,
+) -> None:
+    secret = vrf_secret(account)
+    _check_seat(ledger, account.address, public_key(secret))
+    promises = Promises(state / f"promises-{ledger.chain_id}-{ledger.address}.jsonl")
+    miner = Miner(account, secret, store, TaskDocket(ledger, account), promises)
+    metrics, peers = Metrics("miner"), _peers(config, members, ledger, account.address)
+    follower = Follower(ledger, store, policy_of(ledger, store))
+    daemon = MinerDaemon(miner, peers, ledger, follower, metrics, depth=config.chain.chain.depth)
+    server = Server(SERVICE, daemon.methods, config.listen, metrics)
+    metrics.open(config.listen.monitor)
+    server.start()
+    words = "miner %s of task %s on chain %d answers on %s, and knows %d others"
+    _LOG.info(words, account.address, ledger.address, ledger.chain_id, server.address, len(peers))
+    try:
+        daemon.run(stopped, config.poll, server.serving)
+    finally:
+        server.stop()
+        metrics.close()
+
+
+def policy_of(ledger: TaskLedger, store: BlobStore) -> Policy:
+    """Return a task's policy: the chain has its digest, which is all that is needed to find it.
+
+    Raises
+    ------
+    StoreError
+        If the store does not have it.
+    ProtocolError
+        If it is none.
+    """
+    return Policy.from_bytes(store.get_block(ledger.state().policy))
+
+
+def _state_folder(config: MinerConfig, miner: str) -> Path:
+    if config.state:
+        return Path(config.state).expanduser().absolute()
+    return Path(platformdirs.user_state_dir("hearth", appauthor=False)) / "miner" / miner
+
+
+def _next_task(chain: Chain, miner: str, stopped: threading.Event) -> TaskLedger | None:
+    """Wait for a task with a seat for this miner that has not ended, and return the newest; None once stopped."""
+    told = ""
+    while not stopped.is_set():
+        try:
+            for found in reversed(find_tasks(chain)):
+                ledger = TaskLedger(chain, found.address)
+                phase = ledger.state().phase
+                if phase in (Phase.COLLECTION, Phase.SEALED) and miner in {seat.miner for seat in ledger.miners()}:
+                    return ledger
+            words = f"no task on {chain.where} has a seat for {miner} yet"
+        except HearthError as error:
+            words = str(error)
+        if words != told:
+            _LOG.info("%s", words)
+        told = words
+        stopped.wait(_PATIENCE)
+    return None
+
+
+def _check_seat(ledger: TaskLedger, miner: str, vrf_key: bytes) -> None:
+    seats = {seat.miner: seat for seat in ledger.miners()}
+    if miner not in seats:
+        raise ConfigError("contract", f"{miner} has no seat in the task at {ledger.address}", "a task that admitted it")
+    if seats[miner].vrf_key != vrf_key:
+        problem = f"the task at {ledger.address} admitted {miner} with another VRF key than its own"
+        raise ConfigError("key.name", problem, "the key that made the card")
+
+
+def _peers(config: MinerConfig, members: Members, ledger: TaskLedger, miner: str) -> list[Peer]:
+    """Return the other miners of the task, as the cards say where they are."""
+    cards = {card.member: card for card in members.miners}
+    others = [seat.miner for seat in ledger.miners() if seat.miner != miner]
+    missing = [other for other in others if other not in cards]
+    if missing:
+        problem = f"the file has no card for {', '.join(missing)}, who have seats in the task at {ledger.address}"
+        raise ConfigError("members", problem, "the file that the manufacturer published the task with")
+    return [
+        Peer(
+            other,
+            Client(SERVICE, cards[other].service, config.authority, key="authority", patience=config.patience),
+            config.vote_seconds,
+        )
+        for other in others
+    ]
