@@ -23,6 +23,7 @@ usage: hearth COMMAND ...
   wallet COMMAND ...    keys in encrypted files: new, show, import; hearth wallet --help says more
   members COMMAND ...   the cards of a deployed task's members: card, show, node-keys
   miner run ...         a miner as a process of its own; hearth miner --help says more
+  mec serve ...         a MEC server as a process of its own; hearth mec --help says more
   --version             print the version"""
 
 
@@ -149,6 +150,12 @@ def _miner(arguments: Sequence[str]) -> int:
     return miner(arguments)
 
 
+def _mec(arguments: Sequence[str]) -> int:
+    from app.mec_command import main as mec
+
+    return mec(arguments)
+
+
 def _version(arguments: Sequence[str]) -> int:
     from importlib.metadata import version
 
@@ -174,6 +181,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "wallet": _wallet,
     "members": _members,
     "miner": _miner,
+    "mec": _mec,
     "--version": _version,
     "--help": _help,
     "-h": _help,

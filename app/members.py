@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.checks import one_of
+from app.checks import in_range, one_of
 from app.protocol.card import CUSTOMER, MINER, MOST_BYTES, Card
 from app.protocol.errors import ConfigError, ProtocolError
 from app.service.listen import split_address
@@ -24,16 +24,25 @@ class MembersConfig:
         ``simulation`` or ``file``.
     path : str or None
         The file of cards, for ``file`` alone.
+    join_seconds : int
+        How long the first round waits for customers that are not connected yet.
+    reply_seconds : int
+        How long a round waits for updates.
     """
 
     name: str
     path: str | None
+    join_seconds: int
+    reply_seconds: int
 
     def __post_init__(self) -> None:
         one_of("members.name", self.name, ("simulation", "file"))
         if (self.path is not None) != (self.name == "file"):
             problem = "must be given with members=file" if self.path is None else "is not used by members=simulation"
             raise ConfigError("members.path", problem, "a file of cards with members=file, else null")
+
+        in_range("members.join_seconds", self.join_seconds, 0, 86_400)
+        in_range("members.reply_seconds", self.reply_seconds, 1, 86_400)
 
     @property
     def elsewhere(self) -> bool:

@@ -8,7 +8,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ def groups() -> dict[str, tuple[str, ...]]:
     return found
 
 
-def check(overrides: Iterable[str], keys: Collection[str]) -> list[str]:
+def check(overrides: Iterable[str], keys: Collection[str], *, grouped: bool = True) -> list[str]:
     """Return the overrides of one run in the form that Hydra composes, each key once.
 
     Parameters
@@ -52,21 +52,24 @@ def check(overrides: Iterable[str], keys: Collection[str]) -> list[str]:
         where the key exists.
     keys : collection of str
         The dotted keys that hold values.
+    grouped : bool, default True
+        Whether the configuration is made of the groups of conf/, or is one file of it.
 
     Raises
     ------
     ConfigError
         If the grammar, the key or the choice of a group is wrong, or a key is given twice.
     """
+    choices = groups() if grouped else {}
     checked: dict[str, str] = {}
     for override in _parse(overrides):
-        key = _known(override, keys)
+        key = _known(override, keys, choices)
         if override.is_sweep_override():
             shown = without_password(_value(override))
             raise ConfigError(key, f"{shown!r} is more than one value", "one value, or -m for a sweep")
         if key in checked:
             raise ConfigError(key, "is given twice", "one value")
-        checked[key] = f"{key}={_choice(override, key) if key in groups() else _value(override)}"
+        checked[key] = f"{key}={_choice(override, key) if key in choices else _value(override)}"
     return list(checked.values())
 
 
@@ -94,7 +97,7 @@ def expand(overrides: Sequence[str], keys: Collection[str]) -> list[list[str]]:
     """
     axes: dict[str, list[str]] = {}
     for override in _parse(overrides):
-        key = _known(override, keys)
+        key = _known(override, keys, groups())
         if key in axes:
             raise ConfigError(key, "is given twice", "one value, or several separated by commas")
         axes[key] = [f"{key}={value}" for value in _values(override, key)]
@@ -120,17 +123,17 @@ def _parse(overrides: Iterable[str]) -> list[Override]:
     return parsed
 
 
-def _known(override: Override, keys: Collection[str]) -> str:
+def _known(override: Override, keys: Collection[str], choices: Mapping[str, tuple[str, ...]]) -> str:
     key = override.key_or_group
     if override.is_delete():
         raise ConfigError(key, "cannot be removed", f"{key}=VALUE")
     if override.package is not None:
-        raise ConfigError(f"{key}@{override.package}", "unknown key", [*groups()])
-    if key not in keys and key not in groups():
-        raise unknown(key, [*keys, *groups()])
+        raise ConfigError(f"{key}@{override.package}", "unknown key", [*choices])
+    if key not in keys and key not in choices:
+        raise unknown(key, [*keys, *choices])
     section, _, leaf = key.rpartition(".")
-    if leaf == "name" and section in groups():
-        raise ConfigError(key, "is set by the choice", [f"{section}={choice}" for choice in groups()[section]])
+    if leaf == "name" and section in choices:
+        raise ConfigError(key, "is set by the choice", [f"{section}={choice}" for choice in choices[section]])
     return key
 
 

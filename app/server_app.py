@@ -83,6 +83,7 @@ def run(grid: Grid, prepared: Prepared, directory: RunDirectory, progress: Progr
             manufacturer=task.manufacturer,
             home=str(directory.customers_path),
             data_path=prepared.config.data.path or "",
+            members=prepared.config.members,
             stopwatch=clock,
         )
         known = {line.get("round"): line for line in directory.read_metrics()}
@@ -94,6 +95,7 @@ def run(grid: Grid, prepared: Prepared, directory: RunDirectory, progress: Progr
                 grid,
                 blobs_to_arrays({MODEL: task.store.get(task.policy.model, task.policy.model.size)}),
                 num_rounds=prepared.config.rounds - strategy.done,
+                timeout=prepared.config.members.reply_seconds,
                 evaluate_fn=watch.evaluate,
             )
         clock.seconds["total"] = prepared.seconds + time.perf_counter() - start

@@ -11,6 +11,7 @@ from eth_account.signers.local import LocalAccount
 
 from app.config import to_plain
 from app.learning.data import ManufacturerData
+from app.learning.form import RecordForm
 from app.learning.models import SplitModel, bottleneck_width, build
 from app.learning.pretrain import pretrain
 from app.learning.training import accuracy_and_loss, features
@@ -123,9 +124,10 @@ def prepare(config: Config) -> Prepared:
     use_one_thread()
     data = manufacturer_view(config.data, config.customers, config.seed)
     privacy = config.privacy
-    width = bottleneck_width(config.model, data.summary, noised=privacy.record_level)
-    noise, flips = relative_noise(privacy, width), flip_matrix(privacy, len(data.summary.classes))
-    model = build(config.model, data.summary, noised=privacy.record_level, noise=noise, flips=flips, seed=config.seed)
+    form = RecordForm.of(data.summary)
+    width = bottleneck_width(config.model, form, noised=privacy.record_level)
+    noise, flips = relative_noise(privacy, width), flip_matrix(privacy, len(form.classes))
+    model = build(config.model, form, noised=privacy.record_level, noise=noise, flips=flips, seed=config.seed)
     pretrain(model, data.public, config.seed, mechanism_of(privacy, SystemRandom()).clean)
     resolved = replace(
         config,
@@ -205,7 +207,7 @@ def _publish_policy(prepared: Prepared, store: BlobStore) -> Policy:
         layout=layout(mec),
         model=store.put(pack(initial, layout(mec), MODEL_DTYPE), "task/initial-model"),
         frozen=store.put(save_frozen(prepared.model), "task/frozen-part"),
-        config=_of_the_task(config),
+        config=_of_the_task(config) | {"inputs": RecordForm.of(prepared.data.summary).to_json()},
     )
     store.put(policy.to_bytes(), "task/policy")
     return policy

@@ -21,6 +21,7 @@ from flwr.serverapp.strategy import Strategy
 from app.ledger.deposits import Role
 from app.ledger.task_ledger import TaskLedger
 from app.ledger.task_records import Phase
+from app.members import MembersConfig
 from app.mining.committee import Decision
 from app.mining.history import History
 from app.mining.recovery import UNKNOWN, Recovered, model_after, recovered
@@ -34,13 +35,18 @@ from app.protocol.evaluation import CustomerEntry, Mark
 from app.protocol.fixed_point import MODEL_DTYPE
 from app.protocol.manifest import Manifest
 from app.protocol.policy import Policy
+from app.protocol.presence import Presence
 from app.protocol.receipt import Receipt, SignedReceipt
 from app.protocol.signing import Domain
 from app.protocol.tensors import blob_limit
 from app.store.base import BlobStore, reference
+from strategies.aggregation import least_valid
 from strategies.outcome import RoundOutcome
 from strategies.stopwatch import Stopwatch
-from strategies.wire import MODEL, Assignment, Reply, blobs_to_arrays
+from strategies.wire import MODEL, NOBODY, Assignment, Reply, blobs_to_arrays
+
+_JOINING = 3.0
+"""Seconds between two looks at who is connected."""
 
 
 @dataclass(slots=True)
@@ -75,6 +81,8 @@ class Hearth(Strategy):
         Seals the rounds.
     home, data_path : str
         Directory for simulated customers, and where their data is (empty where the data set knows).
+    members : MembersConfig
+        Whether nodes play the customers that they are told to, or each is one of its own.
     stopwatch : Stopwatch
         Receives the seconds spent in the parts ``train``, ``mine``, ``chain`` and ``store``.
     """
@@ -89,10 +97,12 @@ class Hearth(Strategy):
         manufacturer: LocalAccount,
         home: str,
         data_path: str,
+        members: MembersConfig,
         stopwatch: Stopwatch,
     ) -> None:
         self._ledger, self._store, self._committee, self._policy = ledger, store, committee, policy
         self._manufacturer, self._home, self._data_path, self._clock = manufacturer, home, data_path, stopwatch
+        self._members, self._customer_of = members, dict[int, str]()
         self._domain = Domain(ledger.chain_id, ledger.address)
         self._customers = ledger.customers()
         self._known = frozenset(self._customers)
@@ -219,20 +229,43 @@ class Hearth(Strategy):
         with self._clock.part("store"):
             model = self._store.get(self._model, blob_limit(self._policy.layout, MODEL_DTYPE))
         announcement = Announcement(self._domain, self._task, server_round, state.model)
-        nodes = sorted(grid.get_node_ids())
-        if not nodes:
-            raise RoundError("no Flower node is connected")
+        if self._members.elsewhere:
+            asked = [(NOBODY, node) for node in self._joined(grid)]
+        else:
+            nodes = sorted(grid.get_node_ids())
+            if not nodes:
+                raise RoundError("no Flower node is connected")
+            # A simulation with fewer nodes than customers lets a node play several of them.
+            asked = [(index, nodes[index % len(nodes)]) for index in range(len(self._customers))]
         self._train_started = time.perf_counter()
         return [
             Message(
                 self._assignment(announcement, index, model).to_records(),
-                # A simulation with fewer nodes than customers lets a node play several of them.
-                nodes[index % len(nodes)],
+                node,
                 MessageType.TRAIN,
-                group_id=f"{server_round}/{index}",
+                group_id=f"{server_round}/{index}/{node}",
             )
-            for index in range(len(self._customers))
+            for index, node in asked
         ]
+
+    def _joined(self, grid: Grid) -> list[int]:
+        """Return the connected nodes: in the first round wait for all customers, later for as many as a round needs.
+
+        Raises
+        ------
+        RoundError
+            If there are too few for a round in time.
+        """
+        least = least_valid(self._policy.f)
+        wanted = least if self._customer_of else len(self._customers)
+        deadline = time.monotonic() + self._members.join_seconds
+        while len(nodes := sorted(grid.get_node_ids())) < wanted and time.monotonic() < deadline:
+            log(INFO, "%s of %s customers are connected", len(nodes), len(self._customers))
+            time.sleep(min(_JOINING, max(0.0, deadline - time.monotonic())))
+        if len(nodes) < least:
+            problem = f"{len(nodes)} Flower nodes are connected, and a round needs updates of {least} customers"
+            raise RoundError(f"{problem} (members.join_seconds={self._members.join_seconds})")
+        return nodes
 
     def _assignment(self, announcement: Announcement, customer: int, model: bytes) -> Assignment:
         return Assignment(announcement, customer, self._home, self._data_path, self._policy_bytes, self._frozen, model)
@@ -298,6 +331,7 @@ class Hearth(Strategy):
                 if message.has_error():
                     raise ProtocolError(f"the client failed: {message.error.reason}")
                 reply = self._checked(Reply.from_records(message.content, limit), round_number)
+                self._check_presence(reply, round_number, message.metadata.src_node_id)
             except ProtocolError as error:
                 collected.refused.setdefault(sender, _one_line(error))
                 continue
@@ -315,9 +349,20 @@ class Hearth(Strategy):
 
     def _sender(self, message: Message) -> str:
         """Return whom a message was meant for: a label for reports, never a proof of who answered."""
-        _, _, index = message.metadata.group_id.partition("/")
-        known = index.isdecimal() and int(index) < len(self._customers)
-        return self._customers[int(index)] if known else f"node {message.metadata.src_node_id}"
+        _, index, node = [*message.metadata.group_id.split("/"), "", ""][:3]
+        if index.isdecimal() and int(index) < len(self._customers):
+            return self._customers[int(index)]
+        asked = int(node) if node.isdecimal() else message.metadata.src_node_id
+        return self._customer_of.get(asked, f"node {asked}")
+
+    def _check_presence(self, reply: Reply, round_number: int, node: int) -> None:
+        """Raise `ProtocolError` unless a deployed customer says itself that it answers through this node."""
+        if not self._members.elsewhere:
+            return
+        customer = reply.receipt.receipt.customer
+        if Presence(self._task, round_number, node).signer(reply.presence, self._domain) != customer:
+            raise ProtocolError(f"node {node} passes on an update of {customer}, who does not say that it uses it")
+        self._customer_of[node] = customer
 
     def _checked(self, reply: Reply, round_number: int) -> Reply:
         """Return the reply if its receipt is for this round and the named customer signed it."""

@@ -19,6 +19,7 @@ from app.protocol.receipt import SignedReceipt
 from app.protocol.signing import Domain
 
 MODEL, UPDATE = "model", "update"
+NOBODY = -1
 
 _HEADER_BYTES = 128  # of an array of bytes in NumPy's file format, whatever its length
 _T = TypeVar("_T")
@@ -33,7 +34,7 @@ class Assignment:
     announcement : Announcement
         The round, and what the model must hash to.
     customer : int
-        Which customer the node is to play (simulation only; a deployed phone knows who it is).
+        Which customer the node is to play in a simulation; `NOBODY` to a deployed phone, which knows who it is.
     home : str
         Directory for the simulated phones and MECs.
     data_path : str
@@ -88,14 +89,26 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A customer's answer: its update's blob and its signed receipt."""
+    """A customer's answer.
+
+    Attributes
+    ----------
+    update : bytes
+        The update's blob.
+    receipt : SignedReceipt
+        Its signed receipt.
+    presence : bytes
+        The signature of its word on which node it answers through (`app.protocol.presence`); empty in a simulation,
+        where nodes play any customer.
+    """
 
     update: bytes
     receipt: SignedReceipt
+    presence: bytes = b""
 
     def to_records(self) -> RecordDict:
         """Return the message's content."""
-        receipt = ConfigRecord({"receipt": canonical_json(self.receipt.to_json())})
+        receipt = ConfigRecord({"receipt": canonical_json(self.receipt.to_json()), "presence": self.presence})
         return RecordDict({"arrays": blobs_to_arrays({UPDATE: self.update}), "receipt": receipt})
 
     @classmethod
@@ -115,13 +128,14 @@ class Reply:
             If anything in it is not as `to_records` writes it.
         """
         try:
-            receipt = _typed(content.config_records["receipt"], "receipt", bytes)
+            said = content.config_records["receipt"]
+            receipt, presence = _typed(said, "receipt", bytes), _typed(said, "presence", bytes)
             update = array_to_blob(content.array_records["arrays"][UPDATE], max_bytes)
         except KeyError as error:
             raise ProtocolError(f"the reply lacks {error}") from error
         if len(receipt) > MAX_RECEIPT_BYTES:
             raise ProtocolError(f"a receipt of {len(receipt)} bytes is too long")
-        return cls(update, SignedReceipt.from_json(parse_json(receipt, "a receipt")))
+        return cls(update, SignedReceipt.from_json(parse_json(receipt, "a receipt")), presence)
 
 
 def blobs_to_arrays(blobs: Mapping[str, bytes]) -> ArrayRecord:

@@ -53,10 +53,12 @@ _LOCAL_SECTIONS = {
     "chain": {"name", "url", "chain_id", "confirmations"},
     "wallet": {"name", "folder"},
     "store": {"name", "url", "path"},
-    "members": {"name", "path"},
+    "members": {"name", "path", "join_seconds", "reply_seconds"},
     "engine": {"name", "workers"},
     "probe": {"name", "epsilons", "records", "passes"},
 }
+_OF_THE_POLICY = "inputs"
+"""What a policy tells customers of the records' form: it follows from data that only the manufacturer has."""
 _LOCAL = {"name", "experiment", *_LOCAL_SECTIONS}
 """Keys of a run's configuration that say where and how it ran, and are no part of its policy."""
 
@@ -135,7 +137,7 @@ def check_config(policy: Policy, config: dict[str, Any], chain_id: int) -> None:
 
     The rest of `_LOCAL` tells how it ran on its machine: nothing confirms that, and nothing rests on it.
     """
-    same("config.yaml, keys", sorted({*policy.config, *_LOCAL}), sorted(config))
+    same("config.yaml, keys", sorted({*policy.config, *_LOCAL} - {_OF_THE_POLICY}), sorted(config))
     for section, keys in _LOCAL_SECTIONS.items():
         holds(isinstance(config[section], dict), f"config.yaml, {section}", "a section", config[section])
         same(f"config.yaml, {section}, keys", sorted(keys), sorted(map(str, config[section])))
@@ -146,7 +148,8 @@ def check_config(policy: Policy, config: dict[str, Any], chain_id: int) -> None:
     if isinstance(of_the_task.get("data"), dict):
         of_the_task["data"] = of_the_task["data"] | {"path": None}  # where the data was on that machine
     for key, value in policy.config.items():
-        same(f"config.yaml, {key}", value, of_the_task[key])
+        if key != _OF_THE_POLICY:
+            same(f"config.yaml, {key}", value, of_the_task[key])
 
 
 def _wei(ether: float) -> int:

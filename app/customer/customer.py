@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from app.customer.mec import Mec
+from app.customer.job import Job, MecServer, ModelFactory
 from app.customer.phone import Phone
 from app.customer.task import TaskConfig
 from app.protocol.announcement import Announcement
 from app.protocol.digest import sha256
 from app.protocol.errors import ProtocolError
-from app.protocol.fixed_point import MODEL_DTYPE
 from app.protocol.policy import Policy
 from app.protocol.receipt import ENCODING, Receipt, SignedReceipt, privacy_units
-from app.protocol.tensors import pack, unpack
+from app.protocol.tensors import pack
 from app.store.base import reference
 
 if TYPE_CHECKING:
-    from app.learning.models import Head, SplitModel
-
-ModelFactory = Callable[[Policy, bytes], "SplitModel"]
-"""From a policy and the bytes of its frozen part to the split model with the frozen part loaded."""
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +78,15 @@ class Customer:
     ----------
     phone : Phone
         Raw data, features, privacy, wallet.
-    mec : Mec
+    mec : MecServer
         Training of the head.
     index : int
-        The customer's index in the task.
+        The customer's index in the task, or another number of its own: the order of its batches follows from it.
     split_model : callable
         Opens the task's model, see `ModelFactory`. What it returns is not changed and may be shared.
     """
 
-    def __init__(self, phone: Phone, mec: Mec, index: int, split_model: ModelFactory) -> None:
+    def __init__(self, phone: Phone, mec: MecServer, index: int, split_model: ModelFactory) -> None:
         self._phone, self._mec, self._index, self._split_model = phone, mec, index, split_model
 
     @property
@@ -122,22 +116,17 @@ class Customer:
     def learn(self, announcement: Announcement, policy: bytes, frozen: bytes, model: bytes) -> Learnt:
         """Check what was announced, have the features released if they are not yet, and train; see `participate`."""
         rules = _accepted(announcement, policy, frozen, model)
-        task = TaskConfig.of(rules)
-        split = self._split_model(rules, frozen)
-        head = deepcopy(split.mec)
-        start = _set_global(head, rules, model)
         key = self._phone.key(rules.frozen.sha256)
         if not self._mec.holds(key):
-            release = self._phone.release(rules.frozen.sha256, split.phone)
+            release = self._phone.release(rules.frozen.sha256, self._split_model(rules, frozen).phone)
             self._mec.accept(release)
             key = release.key
-        seed = training_seed(task.seed, announcement.round, self._index)
-        trained, loss = self._mec.train(key, head, task.train, seed)
+        seed = training_seed(TaskConfig.of(rules).seed, announcement.round, self._index)
+        delta, loss = self._mec.train(key, Job(policy, frozen, model, seed))
         if announcement.round == rules.rounds:
-            self._mec.forget(
-                key
-            )  # the task is over; should the round be repeated, the phone sends the same bytes again
-        return Learnt(rules, trained.astype(np.float64) - start, loss)
+            # The task is over; should the round be repeated, the phone sends the same bytes again.
+            self._mec.forget(key)
+        return Learnt(rules, delta, loss)
 
     def contribute(self, announcement: Announcement, learnt: Learnt) -> Contribution:
         """Put a change of the model on the grid, pack it and sign a receipt for it; see `participate`."""
@@ -188,13 +177,3 @@ def _accepted(announcement: Announcement, policy: bytes, frozen: bytes, model: b
     if not 1 <= announcement.round <= rules.rounds:
         raise ProtocolError(f"round {announcement.round} is not one of the task's {rules.rounds}")
     return rules
-
-
-def _set_global(head: Head, rules: Policy, model: bytes) -> npt.NDArray[np.float64]:
-    """Set the global weights and return them as the head has them, in float64."""
-    from app.learning.weights import get_vector, layout, set_vector
-
-    if layout(head) != rules.layout:
-        raise ProtocolError("the policy's layout is not that of the model that its config describes")
-    set_vector(head, rules.grid.decode(unpack(model, rules.layout, MODEL_DTYPE)))
-    return get_vector(head).astype(np.float64)

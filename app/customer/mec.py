@@ -26,12 +26,13 @@ class Mec:
 
     Parameters
     ----------
-    home : Path or None
-        Folder of its own, where releases outlive the process; None keeps them in memory alone.
+    home : Path, Shelf or None
+        Folder of its own, where releases outlive the process, or the shelf that they lie on; None keeps them in memory
+        alone.
     """
 
-    def __init__(self, home: Path | None) -> None:
-        self._shelf = Shelf(home)
+    def __init__(self, home: Path | Shelf | None) -> None:
+        self._shelf = home if isinstance(home, Shelf) else Shelf(home)
 
     def holds(self, key: str) -> bool:
         """Tell whether it has the release under ``key``, whole."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from app.customer.cipher import Cipher
 from app.customer.wire import FeatureRelease
 from app.durable import write_privately
 from app.protocol.errors import ProtocolError, StoreError
@@ -22,41 +23,57 @@ class Shelf:
     ----------
     folder : Path or None
         Where releases outlive the process; None keeps them in memory alone.
+    cipher : Cipher, optional
+        Encrypts the files.
+    remember : bool, default True
+        Whether to keep in memory what was read or written: one customer's few releases, not those of many phones.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None, *, cipher: Cipher | None = None, remember: bool = True) -> None:
+        self._folder, self._cipher, self._remember = folder, cipher, remember
         self._memory: dict[str, FeatureRelease] = {}
 
     def put(self, release: FeatureRelease) -> None:
         """Keep a release; it is on the disk when this returns. Raise `StoreError` if the disk refuses."""
         if self._folder is not None:
-            write_privately(self._folder / (release.key + _SUFFIX), release.to_bytes())
-        self._memory[release.key] = release
+            data, path = release.to_bytes(), self.path(release.key)
+            write_privately(path, self._cipher.seal(data, path.name) if self._cipher else data)
+        if self._remember:
+            self._memory[release.key] = release
 
     def get(self, key: str) -> FeatureRelease | None:
         """Return the release under ``key``, or None if there is none that is whole."""
-        if key not in self._memory and (release := self._load(key)) is not None:
+        if key in self._memory:
+            return self._memory[key]
+        release = self._load(key)
+        if release is not None and self._remember:
             self._memory[key] = release
-        return self._memory.get(key)
+        return release
 
     def remove(self, key: str) -> None:
         """Delete the release under ``key``, on disk too, if there is one; raise `StoreError` if the disk refuses."""
         self._memory.pop(key, None)
         if self._folder is None:
             return
-        path = self._folder / (key + _SUFFIX)
+        path = self.path(key)
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"cannot delete {path}: {error.strerror}") from error
 
+    def path(self, key: str) -> Path:
+        """Return the file of a release; only a shelf with a folder has any."""
+        if self._folder is None:
+            raise StoreError("this shelf has no folder")
+        return self._folder / (key + _SUFFIX)
+
     def _load(self, key: str) -> FeatureRelease | None:
         if self._folder is None:
             return None
-        path = self._folder / (key + _SUFFIX)
+        path = self.path(key)
         try:
-            release = FeatureRelease.from_bytes(path.read_bytes())
+            data = path.read_bytes()
+            release = FeatureRelease.from_bytes(self._cipher.open(data, path.name) if self._cipher else data)
             if release.key != key:
                 raise ProtocolError("it is a release under another key")
         except FileNotFoundError:

@@ -4,38 +4,63 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from eth_account.signers.local import LocalAccount
+
 from app.customer.attacks import AttackConfig, Participant, adversary
 from app.customer.attacks.crew import Simulation
 from app.customer.customer import Customer
+from app.customer.job import InProcessMec, MecServer
 from app.customer.mec import Mec
 from app.customer.phone import LEDGER, Phone
 from app.customer.task import TaskConfig, section
 from app.customer.wallets import wallet
+from app.learning.form import RecordForm
 from app.privacy.accountant import Accountant
 from app.privacy.config import PrivacyConfig
 from app.privacy.cost import COORDINATE, RECORD
 from app.privacy.labels import flip_matrix, label_treatment
 from app.privacy.mechanism import NoMechanism, mechanism_of, relative_noise
 from app.privacy.randomness import InsecureSeededRandom, RandomSource, SystemRandom
-from app.protocol.errors import PrivacyError, ProtocolError
+from app.protocol.errors import ProtocolError
 from app.protocol.keys import simulation_secret
 from app.protocol.policy import Policy
 
 if TYPE_CHECKING:
-    from app.learning.config import DataConfig, ModelConfig
+    from app.learning.config import ModelConfig
     from app.learning.data import Dataset
     from app.learning.models import SplitModel
 
 _building = Lock()
 
 
+def _own_mec(index: int, home: Path) -> MecServer:
+    return InProcessMec(Mec(home), split_model)
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Who plays with which key, and on which MEC server.
+
+    Attributes
+    ----------
+    wallet : callable
+        From the run's seed and a customer's index to its account.
+    mec : callable
+        From a customer's index and a folder to its MEC server.
+    """
+
+    wallet: Callable[[int, int], LocalAccount] = wallet
+    mec: Callable[[int, Path], MecServer] = _own_mec
+
+
 def simulated_customer(
-    policy: Policy, index: int, home: Path, *, data_path: str | None = None, deployment: bool = False
+    policy: Policy, index: int, home: Path, *, data_path: str | None = None, cast: Cast | None = None
 ) -> Participant:
     """Return customer ``index`` of a simulated task.
 
@@ -54,58 +79,45 @@ def simulated_customer(
         have one each in that.
     data_path : str, optional
         Where the data is on this machine; the policy does not say.
-    deployment : bool, default False
-        True is refused.
+    cast : Cast, optional
+        Other keys or MEC servers than a simulation's own.
 
     Raises
     ------
-    PrivacyError
-        In a deployment: keys, data and noise that follow from a seed protect nobody.
     ProtocolError
         If the configuration is not a task's, or has no such customer.
     """
-    refuse_in_deployment(deployment)
     task, attack = TaskConfig.of(policy, data_path), section(policy, "attack", AttackConfig)
     if not 0 <= index < task.customers:
         raise ProtocolError(f"the task has the customers 0 to {task.customers - 1}, not {index}")
-    make = partial(_customer, task, data_path)
+    make = partial(_customer, task, cast or Cast())
     if attack.hostile(index, task.customers):
         return adversary(Simulation(make, task.customers, task.seed, home), attack, index)
     return make(index, home)
 
 
-def refuse_in_deployment(deployment: bool) -> None:
-    """Raise `PrivacyError` if simulated customers are asked for where real people's data is at stake."""
-    if deployment:
-        raise PrivacyError("seeded-insecure randomness and simulation keys are refused in deployment")
-
-
-def split_model(policy: Policy, frozen: bytes, data_path: str | None = None) -> SplitModel:
+def split_model(policy: Policy, frozen: bytes) -> SplitModel:
     """Return the task's model with its frozen part loaded; one for all customers of a process, never changed."""
-    task = TaskConfig.of(policy, data_path)
+    task = TaskConfig.of(policy)
     with _building:
-        return _split_model(task.data, task.model, task.privacy, task.customers, task.seed, frozen)
+        return _split_model(task.form, task.model, task.privacy, task.seed, frozen)
 
 
 @lru_cache(maxsize=2)
-def _split_model(
-    data: DataConfig, model: ModelConfig, privacy: PrivacyConfig, customers: int, seed: int, frozen: bytes
-) -> SplitModel:
+def _split_model(form: RecordForm, model: ModelConfig, privacy: PrivacyConfig, seed: int, frozen: bytes) -> SplitModel:
     from app.learning.models import bottleneck_width, build
-    from app.learning.views import inspect
     from app.learning.weights import load_frozen
 
-    summary = inspect(data, customers, seed)
-    width = bottleneck_width(model, summary, noised=privacy.record_level)
-    noise, flips = relative_noise(privacy, width), flip_matrix(privacy, len(summary.classes))
-    split = build(model, summary, noised=privacy.record_level, noise=noise, flips=flips, seed=seed)
+    width = bottleneck_width(model, form, noised=privacy.record_level)
+    noise, flips = relative_noise(privacy, width), flip_matrix(privacy, len(form.classes))
+    split = build(model, form, noised=privacy.record_level, noise=noise, flips=flips, seed=seed)
     load_frozen(split, frozen)
     return split
 
 
 def _customer(
     task: TaskConfig,
-    data_path: str | None,
+    cast: Cast,
     index: int,
     home: Path,
     spoil: Callable[[Dataset], Dataset] | None = None,
@@ -113,23 +125,27 @@ def _customer(
 ) -> Customer:
     """Return an honest customer; ``spoil`` and ``phone`` are an adversary's, see `Simulation`."""
     own = home / f"{index:05d}"
-    model = partial(split_model, data_path=data_path)
-    return Customer(_phone(task, index, own / "phone", spoil, phone or Phone), Mec(own / "mec"), index, model)
+    made = _phone(task, cast.wallet(task.seed, index), index, own / "phone", spoil, phone or Phone)
+    return Customer(made, cast.mec(index, own / "mec"), index, split_model)
 
 
 def _phone(
-    task: TaskConfig, index: int, home: Path, spoil: Callable[[Dataset], Dataset] | None, make: Callable[..., Phone]
+    task: TaskConfig,
+    account: LocalAccount,
+    index: int,
+    home: Path,
+    spoil: Callable[[Dataset], Dataset] | None,
+    make: Callable[..., Phone],
 ) -> Phone:
     from app.learning.views import customer_view
 
     with _building:
         data = customer_view(task.data, task.customers, index, task.seed)
-    account = wallet(task.seed, index)
     return make(
         spoil(data) if spoil else data,
         mechanism_of(task.privacy, _source(task.privacy, task.seed, "features", index)),
         label_treatment(task.privacy, len(data.classes), _source(task.privacy, task.seed, "labels", index)),
-        _accountant(task.privacy, account.address, home),
+        accountant(task.privacy, account.address, home),
         account,
         simulation_secret(task.seed, "salt", index),
         home,
@@ -143,7 +159,8 @@ def _source(privacy: PrivacyConfig, seed: int, purpose: str, index: int) -> Rand
     return InsecureSeededRandom(seed, purpose, index)
 
 
-def _accountant(privacy: PrivacyConfig, owner: str, home: Path) -> Accountant:
+def accountant(privacy: PrivacyConfig, owner: str, home: Path) -> Accountant:
+    """Return the accountant of the phone that lives in ``home``, with the budget that a task's privacy asks for."""
     if privacy.mechanism == NoMechanism.name:
         return Accountant(home / LEDGER, owner, math.inf, 0.0)  # nothing is promised, so nothing is refused
     unit = RECORD if privacy.record_level else COORDINATE

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from app.learning.config import DataConfig, ModelConfig, TrainConfig
+from app.learning.form import RecordForm
 from app.privacy.config import PrivacyConfig
 from app.protocol.errors import ConfigError, ProtocolError
 from app.protocol.policy import Policy
@@ -24,12 +25,15 @@ class TaskConfig:
         The run's seed, from which every other seed is derived.
     customers : int
         How many customers the task has.
+    form : RecordForm
+        What the records look like.
     data, model, train, privacy
         The sections of the same names.
     """
 
     seed: int
     customers: int
+    form: RecordForm
     data: DataConfig
     model: ModelConfig
     train: TrainConfig
@@ -44,6 +48,7 @@ class TaskConfig:
         return cls(
             seed=integer(policy, "seed"),
             customers=integer(policy, "customers"),
+            form=RecordForm.from_json(policy.config.get("inputs")),
             data=replace(section(policy, "data", DataConfig), path=data_path),
             model=section(policy, "model", ModelConfig),
             train=section(policy, "train", TrainConfig),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import grpc
 
@@ -52,7 +52,9 @@ class Client:
             self._channel = grpc.secure_channel(address, credentials, options)
         self._name, self.address, self._patience = name, address, patience
 
-    def call(self, method: str, request: bytes, *, timeout: float, metadata: Mapping[str, str] | None = None) -> bytes:
+    def call(
+        self, method: str, request: bytes, *, timeout: float, metadata: Callable[[], Mapping[str, str]] | None = None
+    ) -> bytes:
         """Return a method's answer.
 
         Parameters
@@ -63,8 +65,8 @@ class Client:
             The message.
         timeout : float
             Seconds in which one attempt must be answered.
-        metadata : mapping of str to str, optional
-            What goes with it.
+        metadata : callable, optional
+            Returns what goes with it, anew for each attempt.
 
         Raises
         ------
@@ -79,7 +81,7 @@ class Client:
         start, pause = time.monotonic(), 0.1
         while True:
             try:
-                return bytes(ask(request, timeout=timeout, metadata=tuple((metadata or {}).items())))
+                return bytes(ask(request, timeout=timeout, metadata=tuple(metadata().items() if metadata else ())))
             except grpc.RpcError as error:
                 failure, again = _failure(self.address, error)
                 left = self._patience - (time.monotonic() - start)

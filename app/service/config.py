@@ -59,55 +59,32 @@ def compose_service(name: str, schema: type[_Schema], overrides: Sequence[str], 
     ConfigError
         Names the key that is unknown, of the wrong type or impossible.
     """
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
+    from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    keys = leaves(schema)
-    typed = check(overrides, keys)
-    given = {text.partition("=")[0] for text in typed}
-    from_file = [text for text in _overrides_of(file, keys) if text.partition("=")[0] not in given]
+    parser = OverridesParser.create()
+    typed = [parser.parse_override(text) for text in check(overrides, leaves(schema), grouped=False)]
     try:
-        with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-            plain = OmegaConf.to_container(compose(name, [*from_file, *typed]), resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
+        merged = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), _loaded(file) if file else {})
+        for override in typed:
+            OmegaConf.update(merged, override.key_or_group, override.value())
+        plain = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
         problem = " ".join(str(error).split("\n")[0].split())
         raise ConfigError(getattr(error, "full_key", None) or f"conf/{name}.yaml", problem) from None
     return build(schema, plain)
 
 
-def _overrides_of(file: Path | None, keys: dict[str, Any]) -> list[str]:
-    if file is None:
-        return []
-    from omegaconf import OmegaConf
+def _loaded(file: Path) -> Any:
+    from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     try:
-        plain = OmegaConf.to_container(OmegaConf.load(file))
+        loaded = OmegaConf.load(file)
     except (OSError, YAMLError, ValueError, OmegaConfBaseException, RecursionError) as error:
         raise ConfigError("--config", f"{file} cannot be read: {error}", "a YAML file") from error
-    if not isinstance(plain, dict):
+    if not isinstance(loaded, DictConfig):
         raise ConfigError("--config", f"{file} has no keys", "a YAML file with keys of conf/")
-    found = [f"{key}={_literal(value)}" for key, value in _flat(plain)]
-    return check(found, keys)
-
-
-def _flat(plain: dict[Any, Any], above: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in plain.items():
-        name = f"{above}.{key}" if above else str(key)
-        found += _flat(value, name) if isinstance(value, dict) else [(name, value)]
-    return found
-
-
-def _literal(value: Any) -> str:
-    """Return a value in Hydra's grammar."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return "[" + ",".join(map(_literal, value)) + "]"
-    return repr(value) if isinstance(value, int | float) else "'" + str(value).replace("'", "\\'") + "'"
+    return loaded

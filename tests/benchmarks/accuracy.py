@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from app.learning.config import DataConfig, ModelConfig, TrainConfig, default_training
+from app.learning.form import RecordForm
 from app.learning.models import build
 from app.learning.pretrain import pretrain
 from app.learning.training import accuracy_and_loss, features, train_head
@@ -58,7 +59,7 @@ def run(
     noised = epsilon != "off"
     sigma = 2 * SCALE[epsilon] if noised else 0.0
     view = manufacturer_view(data, 10, seed)
-    split = build(model, view.summary, noised=noised, noise=sigma, seed=seed)
+    split = build(model, RecordForm.of(view.summary), noised=noised, noise=sigma, seed=seed)
     pretrain(split, view.public, seed)
     close = clip if noised else (lambda values: values)
     test = close(features(split.phone, view.test))

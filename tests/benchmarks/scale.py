@@ -26,6 +26,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from app.ledger.chain import embedded_chain
 from app.ledger.docket import TaskDocket
 from app.ledger.task_ledger import TaskLedger, TaskTerms
+from app.members import MembersConfig
 from app.mining.committee import Committee
 from app.mining.miner import Miner
 from app.protocol.digest import sha256
@@ -76,6 +77,7 @@ def play(customers: int, aggregator: str) -> tuple[dict[str, float], dict[str, i
             manufacturer=manufacturer,
             home=folder,
             data_path="",
+            members=MembersConfig("simulation", None, 0, 3600),
             stopwatch=clock,
         )
         with clock.part("announce"):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from app.customer.customer import Customer
+from app.customer.job import InProcessMec
 from app.customer.mec import Mec
 from app.customer.phone import LEDGER, Phone
 from app.customer.simulation import split_model
@@ -104,7 +105,7 @@ def play(
         deployment=False,
     )
     mec = RecordingMec(home / "mec")
-    customer = Customer(phone, mec, index, split_model)
+    customer = Customer(phone, InProcessMec(mec, split_model), index, split_model)
     for round_number in range(1, rounds + 1):
         customer.participate(of.announcement(round_number), *of.blobs())
     return mec, data, features(split_model(of.policy, of.frozen).phone, data), phone

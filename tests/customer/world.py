@@ -10,6 +10,7 @@ from typing import Any
 from app.customer.attacks import Participant
 from app.customer.simulation import simulated_customer
 from app.learning.config import DataConfig, ModelConfig, TrainConfig
+from app.learning.form import RecordForm
 from app.learning.models import bottleneck_width, build
 from app.learning.pretrain import pretrain
 from app.learning.views import inspect, manufacturer_view
@@ -75,10 +76,10 @@ class World:
 @cache
 def world(privacy: PrivacyConfig = RECORD, head: str = "auto") -> World:
     """Return a task under ``privacy``; preparing it takes a moment, so each is made once."""
-    model, summary = ModelConfig(head=head), inspect(DATA, CUSTOMERS, SEED)
-    width = bottleneck_width(model, summary, noised=privacy.record_level)
-    noise, flips = relative_noise(privacy, width), flip_matrix(privacy, len(summary.classes))
-    split = build(model, summary, noised=privacy.record_level, noise=noise, flips=flips, seed=SEED)
+    model, form = ModelConfig(head=head), RecordForm.of(inspect(DATA, CUSTOMERS, SEED))
+    width = bottleneck_width(model, form, noised=privacy.record_level)
+    noise, flips = relative_noise(privacy, width), flip_matrix(privacy, len(form.classes))
+    split = build(model, form, noised=privacy.record_level, noise=noise, flips=flips, seed=SEED)
     clean = mechanism_of(privacy, SystemRandom()).clean
     pretrain(split, manufacturer_view(DATA, CUSTOMERS, SEED).public, SEED, clean)
     grid, shape = Grid(14), layout(split.mec)
@@ -111,6 +112,7 @@ def world(privacy: PrivacyConfig = RECORD, head: str = "auto") -> World:
             "train": asdict(train),
             "privacy": asdict(privacy),
             "attack": ATTACK,
+            "inputs": form.to_json(),
         },
     )
     return World(Policy.from_bytes(policy.to_bytes()), frozen, initial)

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.learning.config import ModelConfig
-from app.learning.data import Dataset, DataSummary
+from app.learning.data import Dataset
+from app.learning.form import RecordForm
 from app.learning.models import MlpHead, PrototypeHead, build
 from app.learning.models.heads import PULL, REFERENCE
 from app.learning.models.signature import SIZE, signature
@@ -23,8 +24,8 @@ from app.learning.weights import (
 from app.protocol.errors import ConfigError, ProtocolError
 
 
-def summary(kind: str, shape: tuple[int, ...], classes: int = 3) -> DataSummary:
-    return DataSummary(kind, shape, tuple(map(str, range(classes))), 100, 10, 20, (45, 45))
+def summary(kind: str, shape: tuple[int, ...], classes: int = 3) -> RecordForm:
+    return RecordForm(kind, shape, tuple(map(str, range(classes))), 90)
 
 
 IMAGE = summary("image", (28, 28), 10)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from app.learning.config import DataConfig, ModelConfig
 from app.learning.data import stratified_sample
 from app.learning.datasets import folder, load
+from app.learning.form import RecordForm
 from app.learning.models import build
 from app.learning.training import features
 from app.learning.views import inspect, manufacturer_view
@@ -65,6 +66,6 @@ def test_a_folder_with_two_files_is_cut_row_by_row(tmp_path: Path) -> None:
 def test_a_perceptron_reads_pixels() -> None:
     data = DataConfig(name="digits", records=300)
     view = manufacturer_view(data, 5, 0)
-    split = build(ModelConfig(name="mlp"), view.summary, noised=False, seed=0)
+    split = build(ModelConfig(name="mlp"), RecordForm.of(view.summary), noised=False, seed=0)
     assert (split.name, split.split, split.head) == ("mlp", "scale", "mlp")
     assert features(split.phone, view.public).shape == (len(view.public), 64)

@@ -12,6 +12,7 @@ import torch
 
 from app.learning.config import DataConfig, ModelConfig, TrainConfig, default_training
 from app.learning.datasets import mnist
+from app.learning.form import RecordForm
 from app.learning.models import Head, MlpHead, PrototypeHead, build
 from app.learning.pretrain import pretrain
 from app.learning.training import accuracy_and_loss, features, train_head
@@ -87,12 +88,13 @@ def test_training_learns_and_reports_the_last_loss(kind) -> None:
 def test_whole_process_is_repeatable_across_processes() -> None:
     code = (
         "import hashlib, torch\ntorch.set_num_threads(1)\n"
-        "from app.learning.config import *\nfrom app.learning.models import build\n"
+        "from app.learning.config import *\nfrom app.learning.form import RecordForm\n"
+        "from app.learning.models import build\n"
         "from app.learning.pretrain import pretrain\n"
         "from app.learning.views import manufacturer_view\n"
         "from app.learning.weights import get_vector, save_frozen\n"
         "view = manufacturer_view(DataConfig(), 10, 3)\n"
-        "model = build(ModelConfig(), view.summary, noised=True, noise=1.2, seed=3)\n"
+        "model = build(ModelConfig(), RecordForm.of(view.summary), noised=True, noise=1.2, seed=3)\n"
         "pretrain(model, view.public, 3)\n"
         "print(hashlib.sha256(save_frozen(model) + get_vector(model.mec).tobytes()).hexdigest())"
     )
@@ -139,14 +141,14 @@ def test_impossible_training_is_refused(train, key) -> None:
 
 def test_features_do_not_depend_on_the_batch() -> None:
     view = manufacturer_view(DataConfig(name="digits"), 10, 0)
-    model = build(ModelConfig(), view.summary, noised=False)
+    model = build(ModelConfig(), RecordForm.of(view.summary), noised=False)
     part = view.test.subset(range(70))
     np.testing.assert_allclose(features(model.phone, part), features(model.phone, part, batch=7), atol=1e-5)
 
 
 def test_pretraining_leaves_the_phone_frozen_and_the_head_at_the_public_records() -> None:
     view = manufacturer_view(DataConfig(public=5), 10, 0)
-    model = build(ModelConfig(), view.summary, noised=True, noise=1.2)
+    model = build(ModelConfig(), RecordForm.of(view.summary), noised=True, noise=1.2)
     pretrain(model, view.public, 0)
     before = save_frozen(model)
     assert not any(tensor.requires_grad for tensor in model.phone.parameters())

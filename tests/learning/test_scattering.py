@@ -7,7 +7,8 @@ from scipy.signal import correlate2d
 from sklearn.decomposition import PCA
 
 from app.learning.config import ModelConfig
-from app.learning.data import Dataset, DataSummary
+from app.learning.data import Dataset
+from app.learning.form import RecordForm
 from app.learning.models import build
 from app.learning.models.scattering import CHANNELS, ORIENTATIONS, SPREAD_FLOOR, Projection, Scattering
 from app.learning.pretrain import pretrain
@@ -62,7 +63,7 @@ def test_a_shift_changes_them_less_than_it_changes_the_pixels() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (8, 8), (31, 17), (12, 9, 3)])
 @pytest.mark.parametrize("split", ["scattering", "bottleneck"])
 def test_takes_any_image(shape, split) -> None:
-    given = DataSummary("image", shape, ("a", "b"), 10, 2, 2, (8,))
+    given = RecordForm("image", shape, ("a", "b"), 8)
     model = build(ModelConfig(name="scattering", split=split, head="mlp"), given, noised=False)
     found = features(model.phone, Dataset(np.ones((2, *shape), np.uint8), np.zeros(2, np.int64), ("a", "b"), "image"))
     assert found.shape == (2, model.feature_size)
@@ -98,7 +99,7 @@ def test_noised_images_take_scattering_and_learn_from_a_few_public_records() -> 
     images[labels == 1, 5:7, 2:10] = 255
     images[labels == 2, 3:9, 3:9] = 255
     data = Dataset(images, labels, ("a", "b", "c"), "image")
-    given = DataSummary("image", (12, 12), data.classes, 60, 9, 51, (51,))
+    given = RecordForm("image", (12, 12), data.classes, 51)
     model = build(ModelConfig(), given, noised=True, noise=1.2)
     assert (model.name, model.split, model.head, model.bottleneck) == ("scattering", "bottleneck", "discriminant", 256)
     pretrain(model, data.subset(np.arange(0, 60, 7)), 0)

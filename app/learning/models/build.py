@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from app.learning.config import HEADS, MODELS, ModelConfig
-from app.learning.data import DataSummary, Inputs
+from app.learning.data import Inputs
+from app.learning.form import RecordForm
 from app.learning.models import cnn, mlp, scattering, signal
 from app.learning.models.discriminant import DiscriminantHead
 from app.learning.models.heads import Head, MlpHead, PrototypeHead, uniform_start
@@ -64,7 +65,7 @@ class SplitModel:
 
 def build(
     model: ModelConfig,
-    summary: DataSummary,
+    form: RecordForm,
     *,
     noised: bool,
     noise: float = 0.0,
@@ -77,7 +78,7 @@ def build(
     ----------
     model : ModelConfig
         Names may be ``auto``.
-    summary : DataSummary
+    form : RecordForm
         Kind and shape of the records, the classes, and how many records the customers have.
     noised : bool
         Whether features leave the phone with noise; decides what ``auto`` means.
@@ -93,41 +94,41 @@ def build(
     ConfigError
         If a name is unknown, does not fit the data, or a size is not positive.
     """
-    name = _model_name(model, summary, noised)
-    bottleneck = bottleneck_width(model, summary, noised=noised)
+    name = _model_name(model, form, noised)
+    bottleneck = bottleneck_width(model, form, noised=noised)
     if bottleneck < 1:
         raise ConfigError("model.bottleneck", f"{bottleneck} features are none", allowed=">= 1")
     if any(width < 1 for width in model.hidden):
         raise ConfigError("model.hidden", f"{list(model.hidden)} has an empty layer", allowed="widths >= 1")
-    stages, prepare, augment, shape = _stages(name, summary, bottleneck)
+    stages, prepare, augment, shape = _stages(name, form, bottleneck)
     uniform_start(nn.ModuleDict(stages), generator := torch.Generator().manual_seed(seed))
     split = _resolve("model.split", model.split, tuple(stages), list(stages)[-1 if noised else -2])
     head = _resolve("model.head", model.head, HEADS[1:], _head(name, noised))
     phone = Phone(prepare, stages, split, shape)
     cut = math.prod(phone.shape)
-    records = max(1, sum(summary.per_customer))
+    records = form.records
     if head == "prototype":
-        mec: Head = PrototypeHead(cut, len(summary.classes), records, noise, flips)
+        mec: Head = PrototypeHead(cut, len(form.classes), records, noise, flips)
     elif head == "discriminant":
-        mec = DiscriminantHead(cut, len(summary.classes), records, noise, flips)
+        mec = DiscriminantHead(cut, len(form.classes), records, noise, flips)
     else:
         trunk, size = _trunk(stages, split, shape)
-        mec = MlpHead(trunk, size, model.hidden, len(summary.classes), flips)
+        mec = MlpHead(trunk, size, model.hidden, len(form.classes), flips)
         uniform_start(mec.layers, generator)
     return SplitModel(name, split, head, tuple(stages), phone, mec, bottleneck, cut, nn.ModuleDict(stages), augment)
 
 
-def bottleneck_width(model: ModelConfig, summary: DataSummary, *, noised: bool) -> int:
+def bottleneck_width(model: ModelConfig, form: RecordForm, *, noised: bool) -> int:
     """Return how many features the stage ``bottleneck`` of the model gives that `build` builds."""
-    return _BOTTLENECK[_model_name(model, summary, noised)] if model.bottleneck is None else model.bottleneck
+    return _BOTTLENECK[_model_name(model, form, noised)] if model.bottleneck is None else model.bottleneck
 
 
-def _model_name(model: ModelConfig, summary: DataSummary, noised: bool) -> str:
-    fitting = _MODELS_OF_KIND[summary.kind]
+def _model_name(model: ModelConfig, form: RecordForm, noised: bool) -> str:
+    fitting = _MODELS_OF_KIND[form.kind]
     if model.name not in MODELS:
         raise ConfigError("model.name", f"there is no model {model.name!r}", allowed=MODELS)
     if model.name not in ("auto", *fitting):
-        raise ConfigError("model.name", f"{model.name} does not read {summary.kind} data", allowed=("auto", *fitting))
+        raise ConfigError("model.name", f"{model.name} does not read {form.kind} data", allowed=("auto", *fitting))
     if model.name != "auto":
         return model.name
     return fitting[0] if noised else fitting[-1]
@@ -147,17 +148,17 @@ def _resolve(key: str, given: str, allowed: tuple[str, ...], auto: str) -> str:
 
 
 def _stages(
-    name: str, summary: DataSummary, bottleneck: int
+    name: str, form: RecordForm, bottleneck: int
 ) -> tuple[dict[str, nn.Module], Prepare, Augment, tuple[int, ...]]:
     """Return a model's stages, its transform, its augmentation, and the shape of one prepared record."""
     if name == "signal":
         return signal.stages(bottleneck), signal.prepare, signal.augment, (SIZE,)
     if name in ("cnn", "scattering"):
-        height, width, colours = (*summary.input_shape, 1)[:3]
-        stages = (cnn if name == "cnn" else scattering).stages(summary.input_shape, bottleneck)
+        height, width, colours = (*form.input_shape, 1)[:3]
+        stages = (cnn if name == "cnn" else scattering).stages(form.input_shape, bottleneck)
         return stages, cnn.prepare, cnn.augment, (colours, height, width)
-    columns = math.prod(summary.input_shape)
-    augment = cnn.augment if summary.kind == "image" else mlp.augment
+    columns = math.prod(form.input_shape)
+    augment = cnn.augment if form.kind == "image" else mlp.augment
     return mlp.stages(columns, bottleneck), mlp.prepare, augment, (columns,)
 
 
