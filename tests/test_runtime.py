@@ -28,7 +28,7 @@ def test_a_process_that_nobody_declared_a_simulation_is_a_deployment() -> None:
 
 @pytest.mark.parametrize("simulated", [True, False])
 def test_what_a_disk_refused_is_told_in_a_simulation_alone(simulated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: Any) -> Any:
+    def full(*_: Any) -> Any:
         raise StoreError("/home/phone cannot be written: disk full")
 
     monkeypatch.setattr(client_app, "_contribution", full)

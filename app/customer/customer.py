@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from app.customer.job import Job, MecServer, ModelFactory
+from app.customer.job import Job, MecServer, ModelFactory, fitting
 from app.customer.phone import Phone
 from app.customer.task import TaskConfig
 from app.protocol.announcement import Announcement
@@ -116,9 +116,11 @@ class Customer:
     def learn(self, announcement: Announcement, policy: bytes, frozen: bytes, model: bytes) -> Learnt:
         """Check what was announced, have the features released if they are not yet, and train; see `participate`."""
         rules = _accepted(announcement, policy, frozen, model)
+        split = self._split_model(rules, frozen)
+        fitting(model, rules, split.mec)  # before anything is released for a round that cannot be
         key = self._phone.key(rules.frozen.sha256)
         if not self._mec.holds(key):
-            release = self._phone.release(rules.frozen.sha256, self._split_model(rules, frozen).phone)
+            release = self._phone.release(rules.frozen.sha256, split.phone)
             self._mec.accept(release)
             key = release.key
         seed = training_seed(TaskConfig.of(rules).seed, announcement.round, self._index)

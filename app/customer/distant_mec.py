@@ -71,7 +71,7 @@ class DistantMec:
 
     def _ask(self, method: str, body: bytes, timeout: float) -> bytes:
         def signed() -> dict[str, str]:  # anew for each attempt: a signature is good once, and not for long
-            request = MecRequest(self._server, method, body, int(self._clock() * 1000))
+            request = MecRequest(self._server, method, body, int(self._clock() * 1e6))
             return metadata_of(self._account.address, request.time, request.sign(self._account))
 
         return self._client.call(method, body, timeout=timeout, metadata=signed)

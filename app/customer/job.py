@@ -92,11 +92,24 @@ class InProcessMec:
         return trained.astype(np.float64) - start, loss
 
 
-def _set_global(head: Head, rules: Policy, model: bytes) -> npt.NDArray[np.float64]:
-    """Set the global weights and return them as the head has them, in float64."""
-    from app.learning.weights import get_vector, layout, set_vector
+def fitting(model: bytes, rules: Policy, head: Head) -> npt.NDArray[np.int64]:
+    """Return a global model on the task's grid, shape (parameters,).
+
+    Raises
+    ------
+    ProtocolError
+        If it, or the policy's layout, is not that of the head.
+    """
+    from app.learning.weights import layout
 
     if layout(head) != rules.layout:
         raise ProtocolError("the policy's layout is not that of the model that its config describes")
-    set_vector(head, rules.grid.decode(unpack(model, rules.layout, MODEL_DTYPE)))
+    return unpack(model, rules.layout, MODEL_DTYPE)
+
+
+def _set_global(head: Head, rules: Policy, model: bytes) -> npt.NDArray[np.float64]:
+    """Set the global weights and return them as the head has them, in float64."""
+    from app.learning.weights import get_vector, set_vector
+
+    set_vector(head, rules.grid.decode(fitting(model, rules, head)))
     return get_vector(head).astype(np.float64)

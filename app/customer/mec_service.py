@@ -95,18 +95,18 @@ class MecService:
         """
         try:
             customer, signed_at, signature = read_metadata(dict(caller.metadata))
-            now = int(self._clock() * 1000)
+            now = int(self._clock() * 1e6)
             if customer not in self._busy:
                 raise RefusedError(f"{customer} is not served here")
-            if abs(now - signed_at) > GOOD_FOR * 1000:
-                raise RefusedError(f"the request was signed {(now - signed_at) // 1000} s ago; is a clock wrong?")
+            if abs(now - signed_at) > GOOD_FOR * 1_000_000:
+                raise RefusedError(f"the request was signed {(now - signed_at) // 1_000_000} s ago; is a clock wrong?")
             requests = (MecRequest(server, method, body, signed_at) for server in self._names)
             if customer not in {request.signer(signature) for request in requests}:
                 raise RefusedError(f"the request is not signed by {customer} for this server")
         except ProtocolError as error:
             raise RefusedError(str(error)) from error
         with self._seeing:
-            self._seen = {known: at for known, at in self._seen.items() if abs(now - at) <= 2 * GOOD_FOR * 1000}
+            self._seen = {known: at for known, at in self._seen.items() if abs(now - at) <= 2 * GOOD_FOR * 1_000_000}
             if signature in self._seen:
                 raise RefusedError("the request was made before")
             self._seen[signature] = now

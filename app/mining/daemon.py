@@ -25,6 +25,7 @@ from app.mining.roles import Voter
 from app.mining.round import SealedRound
 from app.protocol.digest import canonical_json, hex32
 from app.protocol.errors import HearthError, ProtocolError, ServiceUnavailableError
+from app.protocol.record import Candidate, Ticket
 from app.service.metrics import Metrics
 from app.service.server import Caller, Method
 
@@ -158,20 +159,27 @@ class MinerDaemon:
             self._not_before = min(turn, self._clock() + _LONGEST_PAUSE)
             return
         try:
-            agreed = ballot.agreed(tickets, place, candidates[place])
-            if self._miner.address not in agreed:
-                self._later(f"a quorum of the others agrees, and not with this miner. {told(ballot.dissent)}")
-                return
-            vote = agreed[self._miner.address]
-            self._miner.publish(vote)
-            self._miner.finalise(sealed, vote.verdict, signatures_of(agreed))
-            _LOG.info("round %d finalised as leader of rank %d, %d signatures", sealed.round, place, len(agreed))
-        except HearthError as error:
+            came_of_it = self._finalise(ballot, tickets, place, candidates[place])
             if self._docket.finalised(sealed.round) is None:
-                self._later(str(error))
+                self._later(f"round {sealed.round} is not finalised: {came_of_it}")
+            else:
+                _LOG.info("round %d: %s", sealed.round, came_of_it)
         finally:
             for one, two in ballot.statements.proofs.values():
                 charge(self._docket, one, two)
+
+    def _finalise(self, ballot: Ballot, tickets: Sequence[Ticket], place: int, own: Candidate) -> str:
+        """Bring what a quorum agrees on to the contract; return what came of it in a few words."""
+        try:
+            agreed = ballot.agreed(tickets, place, own)
+            if own.miner not in agreed:
+                return f"a quorum of the others agrees, and not with this miner. {told(ballot.dissent)}"
+            vote = agreed[own.miner]
+            self._miner.publish(vote)
+            self._miner.finalise(ballot.sealed, vote.verdict, signatures_of(agreed))
+        except HearthError as error:
+            return str(error)
+        return f"finalised as leader of rank {place}, {len(agreed)} signatures"
 
     def _later(self, why: str) -> None:
         """Try to lead again after a while that grows, so that a miner that is away is not asked without end."""

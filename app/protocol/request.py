@@ -34,7 +34,7 @@ class MecRequest:
     body : bytes
         The message.
     time : int
-        When it was signed, in milliseconds since 1970.
+        When it was signed, in microseconds since 1970: no two requests of one phone have the same.
     """
 
     server: str

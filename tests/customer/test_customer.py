@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from app.customer.customer import Contribution, Customer, training_seed
-from app.customer.simulation import simulated_customer, split_model
+from app.customer.simulation import split_model
 from app.learning.training import accuracy_and_loss, features
 from app.learning.views import manufacturer_view
 from app.learning.weights import set_vector
@@ -207,12 +207,6 @@ def test_customers_outside_the_task_are_refused(tmp_path: Path) -> None:
     for index in (-1, CUSTOMERS):
         with pytest.raises(ProtocolError, match=f"not {index}"):
             world().customer(index, tmp_path)
-
-
-def test_a_deployment_refuses_simulated_customers(tmp_path: Path) -> None:
-    with pytest.raises(PrivacyError, match="refused in deployment"):
-        simulated_customer(world().policy, 0, tmp_path, deployment=True)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_with_the_operating_systems_randomness_two_runs_differ(tmp_path: Path) -> None:
