@@ -15,6 +15,9 @@ from app.protocol.errors import ConfigError
 from app.settings import KEYS, Config
 from app.typed import build
 
+_NO_OVERRIDES = ("overrides", "resume")
+"""Keys of Flower's run-config that are not conf's: free text, and a run to go on with (`app.server_app`)."""
+
 
 def compose(overrides: Sequence[str] = ()) -> Config:
     """Lay ``overrides`` over conf/ and return the checked configuration.
@@ -94,7 +97,7 @@ def from_run_config(run_config: Mapping[str, bool | int | float | str]) -> Confi
     flat = [
         f"{key}={_literal(value)}"
         for key, value in run_config.items()
-        if key != "overrides"
+        if key not in _NO_OVERRIDES
         and value != ""
         and not (value == defaults.get(key) and type(value) is type(defaults[key]))
     ]

@@ -90,7 +90,9 @@ def launch(
             progress.end()
 
 
-def resume(directory: RunDirectory, progress: Progress) -> dict[str, Any]:
+def resume(
+    directory: RunDirectory, progress: Progress, *, verbose: bool = False, engine: Engine | None = None
+) -> dict[str, Any]:
     """Go on with a run that was stopped, from where its chain stands, and return the contents of its ``result.json``.
 
     Parameters
@@ -99,11 +101,15 @@ def resume(directory: RunDirectory, progress: Progress) -> dict[str, Any]:
         Its folder.
     progress : Progress
         Is told about every round.
+    verbose : bool, default False
+        Leave the libraries' own words on the terminal.
+    engine : callable, optional
+        What runs it: Flower's, for a run of ``flwr run``.
 
     Raises
     ------
     ConfigError
-        If the folder is no run's, or was not run by ``python -m app``, or this version would run something else.
+        If the folder is no run's, or one of another entry's, or this version would run something else.
     HearthError
         If the task cannot go on.
     """
@@ -112,19 +118,26 @@ def resume(directory: RunDirectory, progress: Progress) -> dict[str, Any]:
     from app.task import prepare
 
     config = directory.read_config()
-    if config.engine.name not in engines.ENGINES:
-        problem = f"{directory.path} was run by flwr run, which has the task in hand"
-        raise ConfigError("hearth resume", problem, "a run of python -m app")
-    with quiet_libraries():
+    if (config.engine.name in engines.ENGINES) != (engine is None):
+        problem = f"{directory.path} was run with engine={config.engine.name}"
+        raise ConfigError("resume", problem, how_to_resume(directory, engine is None))
+    with quiet_libraries(verbose):
         progress.prepare()
         try:
             prepared = prepare(config)
             if to_yaml(prepared.config) != to_yaml(config):
                 problem = f"{directory.config_path} would come to another configuration with this version of Hearth"
                 raise ConfigError("hearth resume", problem, "the version that began the run")
-            return _run(prepared, directory, progress, None)
+            return _run(prepared, directory, progress, engine)
         finally:
             progress.end()
+
+
+def how_to_resume(directory: RunDirectory, by_flower: bool) -> str:
+    """Return what is typed to go on with a run that was stopped, of ``flwr run`` or of ``python -m app``."""
+    if by_flower:
+        return f"""flwr run . SUPERLINK -c 'resume="{directory.path}"'"""
+    return f"hearth resume {directory.path}"
 
 
 def _run(prepared: Prepared, directory: RunDirectory, progress: Progress, engine: Engine | None) -> dict[str, Any]:
@@ -137,7 +150,7 @@ def _run(prepared: Prepared, directory: RunDirectory, progress: Progress, engine
             _log.error("the run ended early", exc_info=error)
             told = _told(error, directory)
             told.add_note(f"what the run wrote until then: {directory.path}")
-            told.add_note(f"to go on with it: hearth resume {directory.path}")
+            told.add_note(f"to go on with it: {how_to_resume(directory, engine is not None)}")
             if told is error:
                 raise
             raise told from error

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from logging import ERROR, WARNING
+from pathlib import Path
 from typing import Any
 
 from flwr.app import ArrayRecord, Context, MetricRecord
@@ -18,7 +19,7 @@ from app.consistency import warnings
 from app.protocol.errors import HearthError
 from app.reporting.progress import Progress, choose_progress
 from app.result import build_result, round_metrics, round_report
-from app.run_directory import RunDirectory, write_atomically
+from app.run_directory import RunDirectory, runs_home, write_atomically
 from app.settings import EngineConfig
 from app.task import Evaluator, Prepared, Task, publish
 from strategies.hearth import Hearth
@@ -31,15 +32,20 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the task that ``flwr run`` configures, on whatever nodes Flower connects."""
-    from app.launch import launch
+    """Run the task that ``flwr run`` configures, or go on with one that was stopped, on nodes that Flower connects."""
+    from app.launch import launch, resume
 
-    progress = choose_progress()
+    progress, engine = choose_progress(), partial(run, grid)
     try:
+        stopped = str(context.run_config.get("resume", ""))
+        if stopped:
+            place = Path(stopped).expanduser()
+            directory = RunDirectory.at(place if len(place.parts) > 1 else runs_home() / place)
+            progress.result(resume(directory, progress, verbose=True, engine=engine))
+            return
         config = replace(from_run_config(context.run_config), engine=EngineConfig(name="flower", workers=0))
         for line in warnings(config):
             log(WARNING, line)
-        engine = partial(run, grid)
         progress.result(launch(config, progress, verbose=True, engine=engine))
     except HearthError as error:
         log(ERROR, " ".join(["error:", str(error), *getattr(error, "__notes__", ())]))

@@ -268,7 +268,9 @@ class Hearth(Strategy):
         return nodes
 
     def _assignment(self, announcement: Announcement, customer: int, model: bytes) -> Assignment:
-        return Assignment(announcement, customer, self._home, self._data_path, self._policy_bytes, self._frozen, model)
+        # Where things are on this machine is nobody's business but a simulation's.
+        home, data_path = ("", "") if customer == NOBODY else (self._home, self._data_path)
+        return Assignment(announcement, customer, home, data_path, self._policy_bytes, self._frozen, model)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

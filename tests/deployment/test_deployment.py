@@ -1,0 +1,155 @@
+"""Every party as a process of its own, for real: SuperLink, SuperNodes, MEC servers, miners, a chain, an IPFS node."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deployment.harness import BIN, ROOT, Deployment, wait_until
+from tests.store.kubo_server import KuboServer
+
+pytestmark = [pytest.mark.deployment, pytest.mark.timeout(1500)]
+
+
+@pytest.fixture
+def kubo() -> Iterator[KuboServer]:
+    with KuboServer() as node:
+        yield node
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, kubo: KuboServer) -> Iterator[Deployment]:
+    """Everybody but the nodes is up."""
+    with Deployment(tmp_path, ["store.name=ipfs", f"store.url={kubo.url}"]) as parties:
+        parties.start_chain()
+        for index in range(parties.miners):
+            parties.start_miner(index)
+        for index in range(parties.customers):
+            parties.start_mec(index)
+        parties.start_superlink()
+        parties.register()
+        yield parties
+
+
+def audit(parties: Deployment, result: dict[str, Any], store: str) -> str:
+    return parties.hearth("audit", "--chain", parties.chain_url, "--contract", result["contract"], "--store", store)
+
+
+def in_process(tmp_path: Path, *overrides: str) -> dict[str, Any]:
+    """Return the result of the same task in one process."""
+    env = os.environ | {"HEARTH_RUNS": str(tmp_path / "in-process")}
+    command = [sys.executable, "-m", "app", "name=same", *overrides]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads((tmp_path / "in-process" / "same" / "result.json").read_text()))
+
+
+def test_a_whole_task_comes_to_the_in_process_engines_model(deployment: Deployment, kubo: KuboServer) -> None:
+    task = ["rounds=3", "strategy.f=1"]
+    for index in range(deployment.customers):
+        deployment.start_node(index)
+    result = deployment.finish(deployment.run_task(*task))
+    same = in_process(deployment.folder, *task, f"customers={deployment.customers}")
+
+    assert result["model_digest"] == same["model_digest"]
+    assert result["accuracy_by_round"] == same["accuracy_by_round"]
+    assert (result["engine"], same["engine"]) == ("flower", "local")
+    assert result["absent"] == {}
+    assert not any(result["dissent"].values())
+    assert [len(shown) for shown in (result["reputation"], result["rewards"])] == [5, 5]
+    assert "OK" in audit(deployment, result, kubo.url)
+
+    # What each party is told is what it needs: no key, no password, no record is in any log.
+    for path in deployment.folder.glob("*.log"):
+        text = path.read_text("utf-8", "replace")
+        assert "of this test alone" not in text
+        assert "PRIVATE KEY" not in text
+    # Every process ends when it is asked to.
+    for name in ("mec-0", "miner-0", "chain"):
+        assert deployment.stop(name) == 0, deployment.log(name)
+
+
+def test_parties_come_and_go(deployment: Deployment, kubo: KuboServer) -> None:
+    """A miner is dead, a MEC server and the chain's node are away for a while, a phone's machine dies and returns."""
+    deployment.stop("miner-3", signal.SIGKILL)
+    deployment.stop("mec-0", signal.SIGKILL)
+    for index in range(deployment.customers):
+        deployment.start_node(index)
+    run = deployment.run_task("rounds=4", "strategy.f=0", "attack=none", "members.reply_seconds=240")
+    deployment.says("mec-1", "trained in")
+    deployment.again("mec-0")  # its phone has been asking since
+    deployment.says("mec-0", "trained in")
+    deployment.says("miner-0", "round 1 judged")
+
+    deployment.stop("node-4", signal.SIGKILL)
+    deployment.stop("chain", signal.SIGKILL)
+    deployment.again("chain")
+    deployment.again("node-4")
+    deployment.again("miner-3")
+    result = deployment.finish(run)
+
+    assert result["rounds"] == 4
+    assert "OK" in audit(deployment, result, kubo.url)
+    missed = {address for absent in result["absent"].values() for address in absent}
+    assert len(missed) <= 1  # only whose machine died may have missed a round
+    deployment.says("miner-3", "the task has ended")
+    assert "the task has ended: completed after 4 rounds" in deployment.log("miner-3")
+
+
+def test_a_coordinator_that_is_killed_is_resumed_and_comes_to_the_same_model(
+    deployment: Deployment, kubo: KuboServer
+) -> None:
+    task = ["rounds=3", "strategy.f=1"]
+    for index in range(deployment.customers):
+        deployment.start_node(index)
+    run = deployment.run_task(*task)
+    deployment.says("miner-0", "round 2 judged")
+    victim = _server_app(deployment)
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: deployment.status(run)["status"].startswith("finished"), "the run is over")
+    assert not (deployment.folder / "runs" / "deployed" / "result.json").exists()
+
+    printed = deployment.flwr("run", ".", "hearth", "-c", 'resume="deployed"', "--format", "json")
+    result = deployment.finish(str(json.loads(printed[printed.index("{") :])["run-id"]))
+    same = in_process(deployment.folder, *task, f"customers={deployment.customers}")
+    assert result["model_digest"] == same["model_digest"]
+    assert result["accuracy_by_round"] == same["accuracy_by_round"]
+    assert "OK" in audit(deployment, result, kubo.url)
+
+
+def _server_app(deployment: Deployment) -> int:
+    """Return the process of the ServerApp: a child of the SuperLink's session."""
+    session = deployment.processes["superlink"].pid
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes()
+            if os.getsid(int(entry.name)) == session and b"flwr-serverapp" in command:
+                return int(entry.name)
+        except OSError:
+            continue
+    raise AssertionError(deployment.log("superlink"))
+
+
+def test_a_node_whose_key_is_on_no_card_is_not_let_in(deployment: Deployment) -> None:
+    key = deployment.folder / "node-0"
+    key.unlink()
+    Path(f"{key}.pub").unlink()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-f", str(key)], check=True)
+    deployment.start_node(0)
+    wait_until(lambda: deployment.processes["node-0"].poll() is not None, "the node gives up")
+    assert deployment.processes["node-0"].returncode != 0
+
+
+def test_every_command_says_what_it_takes(tmp_path: Path) -> None:
+    for command in (["miner"], ["mec"], ["members"], ["miner", "run", "--help"], ["mec", "serve", "--help"]):
+        done = subprocess.run([BIN / "hearth", *command], capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0
+        assert "key=value" in done.stdout or "COMMAND" in done.stdout
