@@ -19,6 +19,7 @@ usage: hearth COMMAND ...
   dashboard [RUNS_DIR]  the same pages while runs are going on, served on loopback
   chain COMMAND ...     an embedded chain made, served to other programs, shown; hearth chain --help says more
   audit RUN_DIR         recompute a run from its evidence alone; hearth audit --help says more
+  status PLACE          who of a running task is up, who lags, what is wrong; hearth status --help says more
   task COMMAND ...      the tasks of a chain: list, show, claim, cancel and more; hearth task --help says more
   wallet COMMAND ...    keys in encrypted files: new, show, import; hearth wallet --help says more
   members COMMAND ...   the cards of a deployed task's members: card, show, node-keys
@@ -156,6 +157,12 @@ def _mec(arguments: Sequence[str]) -> int:
     return mec(arguments)
 
 
+def _status(arguments: Sequence[str]) -> int:
+    from app.status_command import main as status
+
+    return status(arguments)
+
+
 def _version(arguments: Sequence[str]) -> int:
     from importlib.metadata import version
 
@@ -180,6 +187,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "task": _task,
     "wallet": _wallet,
     "members": _members,
+    "status": _status,
     "miner": _miner,
     "mec": _mec,
     "--version": _version,

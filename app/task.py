@@ -248,7 +248,9 @@ def _open_chain(config: Config, directory: RunDirectory, parties: Parties) -> Ch
         return embedded_chain(directory.chain_path, config.chain.chain_id or CHAIN_ID, funded=funded, journal=journal)
     waiting = Waiting(confirmations=config.chain.depth)
     where = config.chain.url
-    chain = rpc_chain(config.chain.address, config.chain.chain_id, where=where, journal=journal, waiting=waiting)
+    chain = rpc_chain(
+        config.chain.address, config.chain.chain_id, where=where, journal=journal, waiting=waiting, patient=True
+    )
     require_evm(chain)
     needed = needs(
         chain,

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import requests
 from eth_account.signers.local import LocalAccount
 from web3 import HTTPProvider, Web3
+from web3.providers.rpc.utils import ExceptionRetryConfiguration
 from web3.types import TxParams
 
 from app.ledger.embedded import CHAIN_ID, EmbeddedNode
@@ -271,6 +273,7 @@ def rpc_chain(
     where: str | None = None,
     journal: Path | None = None,
     waiting: Waiting | None = None,
+    patient: bool = False,
 ) -> Chain:
     """Connect to any node that speaks Ethereum's JSON-RPC.
 
@@ -286,6 +289,9 @@ def rpc_chain(
         Folder for the journals: what was sent once is then not sent again, see `Chain.send`.
     waiting : Waiting, optional
         Confirmations, time-outs and fees.
+    patient : bool, default False
+        Whether a node that was reached once and is away is asked again for a minute, as a party of a running task
+        wants it: its operator may be restarting it. Sending twice is harmless, a transaction has one nonce.
 
     Raises
     ------
@@ -294,10 +300,14 @@ def rpc_chain(
     """
     if not url.startswith(("http://", "https://")):
         raise LedgerError(f"{where or url}: not the URL of a node (allowed: http://..., https://...)")
-    w3 = Web3(HTTPProvider(url, {"timeout": REQUEST_TIMEOUT}))
-    chain = Chain(w3, where or url, journal=journal, waiting=waiting)
+    provider = HTTPProvider(url, {"timeout": REQUEST_TIMEOUT})
+    chain = Chain(Web3(provider), where or url, journal=journal, waiting=waiting)
     if chain_id is not None:
         _check_chain_id(chain.where, chain.chain_id, chain_id)
+    if patient:
+        away = (requests.ConnectionError, requests.Timeout)
+        # Pauses of 1/8, 1/4, ... 32 s: 64 s in all.
+        provider.exception_retry_configuration = ExceptionRetryConfiguration(away, retries=10, backoff_factor=0.125)
     return chain
 
 

@@ -50,7 +50,8 @@ def run_miner(config: MinerConfig, account: LocalAccount, stopped: threading.Eve
     members = read_members(config.members, "members") if config.members else Members((), ())
     node, state = config.chain.chain, _state_folder(config, account.address)
     waiting = Waiting(confirmations=node.depth)
-    chain = rpc_chain(node.address, node.chain_id, where=node.url, journal=state / "journal", waiting=waiting)
+    journal = state / "journal"
+    chain = rpc_chain(node.address, node.chain_id, where=node.url, journal=journal, waiting=waiting, patient=True)
     try:
         blobs = Path(config.store.path).expanduser() if config.store.path else None
         store = open_store(config.store.name, path=blobs, url=config.store.url)

@@ -77,7 +77,7 @@ def recovered(ledger: TaskLedger, store: BlobStore, policy: Policy) -> Iterator[
         final, seal = ledger.finalised(number), ledger.sealed(number)
         if final is None or seal is None:
             continue
-        manifest, evaluation = _manifest(store, seal), record_of(store, final).evaluation
+        manifest, evaluation = manifest_of(store, seal), record_of(store, final).evaluation
         after = next_reputation(gammas, final.participants, final.honest, policy.gamma_max)
         yield Recovered(
             seal, final, manifest, evaluation.customers, evaluation.void, evaluation.model, gammas, after, seed
@@ -122,7 +122,8 @@ def record_of(store: BlobStore, final: Finalisation) -> RoundRecord:
         raise RoundError(f"round {final.round}: the record that the chain binds is none: {error}") from error
 
 
-def _manifest(store: BlobStore, seal: Seal) -> Manifest:
+def manifest_of(store: BlobStore, seal: Seal) -> Manifest:
+    """Return the manifest of a sealed round; raises as `record_of`."""
     try:
         return Manifest.from_bytes(store.get(seal.manifest, (len(seal.participants) + 1) * MAX_RECEIPT_BYTES))
     except ProtocolError as error:

@@ -40,16 +40,7 @@ class Client:
     """
 
     def __init__(self, name: str, address: str, authority: str | None, *, key: str, patience: float = 60.0) -> None:
-        host, _ = split_address(key, address)
-        options = [("grpc.max_receive_message_length", LARGEST), ("grpc.max_send_message_length", -1)]
-        if authority is None:
-            if not is_loopback(host):
-                problem = f"{address} is on another machine, and there is no certificate to know it by"
-                raise ConfigError(key, problem, "the file of its certificate authority beside it")
-            self._channel = grpc.insecure_channel(address, options)
-        else:
-            credentials = grpc.ssl_channel_credentials(read_pem(key, authority))
-            self._channel = grpc.secure_channel(address, credentials, options)
+        self._channel = open_channel(address, authority, key=key)
         self._name, self.address, self._patience = name, address, patience
 
     def call(
@@ -94,6 +85,18 @@ class Client:
     def close(self) -> None:
         """Let go of the connection."""
         self._channel.close()
+
+
+def open_channel(address: str, authority: str | None, *, key: str) -> grpc.Channel:
+    """Return a connection to a service, which is made when it is first used; the arguments are those of `Client`."""
+    host, _ = split_address(key, address)
+    options = [("grpc.max_receive_message_length", LARGEST), ("grpc.max_send_message_length", -1)]
+    if authority is not None:
+        return grpc.secure_channel(address, grpc.ssl_channel_credentials(read_pem(key, authority)), options)
+    if not is_loopback(host):
+        problem = f"{address} is on another machine, and there is no certificate to know it by"
+        raise ConfigError(key, problem, "the file of its certificate authority beside it")
+    return grpc.insecure_channel(address, options)
 
 
 def _failure(address: str, error: grpc.RpcError) -> tuple[ServiceError, bool]:

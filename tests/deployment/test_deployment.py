@@ -56,7 +56,17 @@ def test_a_whole_task_comes_to_the_in_process_engines_model(deployment: Deployme
     task = ["rounds=3", "strategy.f=1"]
     for index in range(deployment.customers):
         deployment.start_node(index)
-    result = deployment.finish(deployment.run_task(*task))
+    run = deployment.run_task(*task)
+    deployment.says("miner-0", "round 2 judged")
+    members = f"{deployment.folder}/members.jsonl"
+    certificate = f"{deployment.folder}/certs/ca.crt"
+    status = deployment.hearth(
+        "status", deployment.chain_url, "--members", members, "--authority", certificate, "--store", kubo.url
+    )
+    assert "nothing is wrong" in status
+    assert status.count("  up  ") == deployment.miners
+    assert status.count("epsilon 8 of 8") == deployment.customers
+    result = deployment.finish(run)
     same = in_process(deployment.folder, *task, f"customers={deployment.customers}")
 
     assert result["model_digest"] == same["model_digest"]

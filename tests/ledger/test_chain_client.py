@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
@@ -187,3 +188,31 @@ def test_a_shortage_of_quorum_is_named_with_its_numbers(chain: Chain) -> None:
 )
 def test_decode_revert(data: object, expected: tuple[str, tuple[object, ...]]) -> None:
     assert decode_revert(data, []) == expected
+
+
+def test_a_node_that_is_restarted_is_waited_for_by_who_is_patient(tmp_path: Path) -> None:
+    node = EmbeddedNode.create(tmp_path / "chain.sqlite", alloc={account("manufacturer").address: 10**18})
+    with serving(node, 0) as first:
+        port = int(first.url.rpartition(":")[2])
+        patient, hasty = rpc_chain(first.url, patient=True), rpc_chain(first.url)
+        before = patient.head()
+        hasty.head()
+    with pytest.raises(LedgerError, match="cannot be reached"):
+        rpc_chain(first.url, patient=True)  # patience is for what was there once
+    back: list[object] = []
+    ended = threading.Event()
+
+    def come_back() -> None:
+        with serving(node, port):
+            back.append(True)
+            ended.wait(60)
+
+    timer = threading.Timer(3.0, come_back)  # later than a hasty client gives up
+    timer.start()
+    with pytest.raises(LedgerError, match="cannot be reached"):
+        hasty.head()
+    assert patient.head() == before
+    assert back
+    ended.set()
+    timer.join()
+    node.close()
