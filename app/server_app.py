@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -35,6 +36,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run the task that ``flwr run`` configures, or go on with one that was stopped, on nodes that Flower connects."""
     from app.launch import launch, resume
 
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # each of Flower's requests would be a line of the run's log
     progress, engine = choose_progress(), partial(run, grid)
     try:
         stopped = str(context.run_config.get("resume", ""))

@@ -24,12 +24,12 @@ from app.mining.miner import Miner
 from app.mining.peer import Peer
 from app.mining.promises import Promises
 from app.parties import vrf_secret
-from app.protocol.errors import ConfigError, HearthError
+from app.protocol.errors import ConfigError, HearthError, ServiceUnavailableError
 from app.protocol.policy import Policy
 from app.protocol.vrf import public_key
 from app.service.client import Client
 from app.service.metrics import Metrics
-from app.service.server import Server
+from app.service.server import Caller, Method, Server
 from app.store.base import BlobStore
 from app.store.factory import open_store
 
@@ -48,6 +48,7 @@ def run_miner(config: MinerConfig, account: LocalAccount, stopped: threading.Eve
         If chain or store cannot be reached at the start. What fails later is logged and tried again.
     """
     members = read_members(config.members, "members") if config.members else Members((), ())
+    desk, metrics = Desk(), Metrics("miner")
     node, state = config.chain.chain, _state_folder(config, account.address)
     waiting = Waiting(confirmations=node.depth)
     journal = state / "journal"
@@ -57,43 +58,68 @@ def run_miner(config: MinerConfig, account: LocalAccount, stopped: threading.Eve
         store = open_store(config.store.name, path=blobs, url=config.store.url)
         try:
             chain.recover(account)
-            if config.contract:
-                _mine(config, members, account, TaskLedger.attach(chain, config.contract), store, state, stopped)
-                return
-            while (ledger := _next_task(chain, account.address, stopped)) is not None:
-                _mine(config, members, account, ledger, store, state, stopped)
+            server = Server(SERVICE, desk.methods, config.listen, metrics)
+            metrics.open(config.listen.monitor)
+            server.start()
+            _LOG.info("miner %s answers on %s", account.address, server.address)
+
+            def mine(ledger: TaskLedger) -> None:
+                desk.daemon = _daemon(config, members, account, ledger, store, state, metrics)
+                desk.daemon.run(stopped, config.poll, server.serving)
+                desk.daemon = None
+
+            try:
+                if config.contract:
+                    mine(TaskLedger.attach(chain, config.contract))
+                    return
+                while (ledger := _next_task(chain, account.address, stopped)) is not None:
+                    mine(ledger)
+            finally:
+                server.stop()
+                metrics.close()
         finally:
             store.close()
     finally:
         chain.close()
 
 
-def _mine(
+class Desk:
+    """What the process answers other miners: for the task that it is at, if it is at one."""
+
+    def __init__(self) -> None:
+        self.daemon: MinerDaemon | None = None
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        """By name."""
+        return {"Ticket": self._answering("Ticket"), "Vote": self._answering("Vote")}
+
+    def _answering(self, name: str) -> Method:
+        def answer(request: bytes, caller: Caller) -> bytes:
+            if self.daemon is None:
+                raise ServiceUnavailableError("this miner is at no task")
+            return self.daemon.methods[name](request, caller)
+
+        return answer
+
+
+def _daemon(
     config: MinerConfig,
     members: Members,
     account: LocalAccount,
     ledger: TaskLedger,
     store: BlobStore,
     state: Path,
-    stopped: threading.Event,
-) -> None:
+    metrics: Metrics,
+) -> MinerDaemon:
     secret = vrf_secret(account)
     _check_seat(ledger, account.address, public_key(secret))
     promises = Promises(state / f"promises-{ledger.chain_id}-{ledger.address}.jsonl")
     miner = Miner(account, secret, store, TaskDocket(ledger, account), promises)
-    metrics, peers = Metrics("miner"), _peers(config, members, ledger, account.address)
+    peers = _peers(config, members, ledger, account.address)
+    _LOG.info("task %s on chain %d, %d other miners", ledger.address, ledger.chain_id, len(peers))
     follower = Follower(ledger, store, policy_of(ledger, store))
-    daemon = MinerDaemon(miner, peers, ledger, follower, metrics, depth=config.chain.chain.depth)
-    server = Server(SERVICE, daemon.methods, config.listen, metrics)
-    metrics.open(config.listen.monitor)
-    server.start()
-    words = "miner %s of task %s on chain %d answers on %s, and knows %d others"
-    _LOG.info(words, account.address, ledger.address, ledger.chain_id, server.address, len(peers))
-    try:
-        daemon.run(stopped, config.poll, server.serving)
-    finally:
-        server.stop()
-        metrics.close()
+    return MinerDaemon(miner, peers, ledger, follower, metrics, depth=config.chain.chain.depth)
 
 
 def policy_of(ledger: TaskLedger, store: BlobStore) -> Policy:

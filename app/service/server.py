@@ -135,7 +135,8 @@ class Server:
                 return method(request, caller)
             except HearthError as error:
                 code = next(status for kind, status in _STATUS if isinstance(error, kind))
-                _LOG.info("%s of %s: %s", what, caller.host, error)
+                level = logging.DEBUG if code is grpc.StatusCode.UNAVAILABLE else logging.INFO
+                _LOG.log(level, "%s of %s: %s", what, caller.host, error)
                 _end(context, code, one_line(str(error)))
             except Exception as error:
                 if code is grpc.StatusCode.OK:  # else it is gRPC's own way of ending a call

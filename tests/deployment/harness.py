@@ -72,6 +72,18 @@ class Deployment:
     def __exit__(self, *exception: object) -> None:
         for name in reversed(list(self.processes)):
             self.stop(name)
+        for pid, _ in self.ours():  # what Flower started in sessions of their own
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def ours(self) -> list[tuple[int, bytes]]:
+        """Return the processes of this deployment, by what only they have in their environment, and their commands."""
+        mark, found = f"HEARTH_RUNS={self.folder / 'runs'}".encode(), []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append((int(entry.name), (entry / "cmdline").read_bytes()))
+        return found
 
     # Preparing
 
@@ -211,7 +223,7 @@ class Deployment:
             *more,
         ]
         self.start(f"miner-{index}", ["hearth", "miner", "run", *options])
-        self.says(f"miner-{index}", "no task on")
+        self.says(f"miner-{index}", "answers on")
 
     def start_superlink(self) -> None:
         certs, home = self.folder / "certs", self.folder / "link"

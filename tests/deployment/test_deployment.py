@@ -136,16 +136,10 @@ def test_a_coordinator_that_is_killed_is_resumed_and_comes_to_the_same_model(
 
 
 def _server_app(deployment: Deployment) -> int:
-    """Return the process of the ServerApp: a child of the SuperLink's session."""
-    session = deployment.processes["superlink"].pid
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (entry / "cmdline").read_bytes()
-            if os.getsid(int(entry.name)) == session and b"flwr-serverapp" in command:
-                return int(entry.name)
-        except OSError:
-            continue
-    raise AssertionError(deployment.log("superlink"))
+    """Return the process of the ServerApp, which Flower starts in a session of its own."""
+    found = [pid for pid, command in deployment.ours() if b"flwr-serverapp" in command]
+    assert len(found) == 1, deployment.log("superlink")
+    return found[0]
 
 
 def test_a_node_whose_key_is_on_no_card_is_not_let_in(deployment: Deployment) -> None:
