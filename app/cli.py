@@ -19,6 +19,7 @@ usage: hearth COMMAND ...
   dashboard [RUNS_DIR]  the same pages while runs are going on, served on loopback
   chain COMMAND ...     an embedded chain made, served to other programs, shown; hearth chain --help says more
   audit RUN_DIR         recompute a run from its evidence alone; hearth audit --help says more
+  store COMMAND ...     an embedded blob store: show, export, import, gc
   status PLACE          who of a running task is up, who lags, what is wrong; hearth status --help says more
   task COMMAND ...      the tasks of a chain: list, show, claim, cancel and more; hearth task --help says more
   wallet COMMAND ...    keys in encrypted files: new, show, import; hearth wallet --help says more
@@ -163,6 +164,12 @@ def _status(arguments: Sequence[str]) -> int:
     return status(arguments)
 
 
+def _store(arguments: Sequence[str]) -> int:
+    from app.store_command import main as store
+
+    return store(arguments)
+
+
 def _version(arguments: Sequence[str]) -> int:
     from importlib.metadata import version
 
@@ -188,6 +195,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "wallet": _wallet,
     "members": _members,
     "status": _status,
+    "store": _store,
     "miner": _miner,
     "mec": _mec,
     "--version": _version,

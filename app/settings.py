@@ -156,17 +156,26 @@ class StoreConfig:
         The node's address, for ``ipfs`` alone.
     path : str or None
         The directory, for ``embedded`` alone; None takes the run directory's.
+    most_bytes : int or None
+        How much the directory may hold, for ``embedded`` alone; None: as much as the disk.
+    pinning : str or None
+        For ``ipfs`` alone: the remote pinning service, as the node knows it, that keeps every blob too.
     """
 
     name: str
     url: str | None
     path: str | None
+    most_bytes: int | None
+    pinning: str | None
 
     def __post_init__(self) -> None:
         one_of("store.name", self.name, ("embedded", "ipfs"))
         no_password("store.url", self.url)
-        if self.name == "ipfs" and self.path is not None:
-            raise ConfigError("store.path", "is not used by store=ipfs", "null, or store=embedded")
+        others = ("path", "most_bytes") if self.name == "ipfs" else ("pinning",)
+        for key in others:
+            if getattr(self, key) is not None:
+                raise ConfigError(f"store.{key}", f"is not used by store={self.name}", "null, or another store")
+        in_range("store.most_bytes", self.most_bytes, 2**20, 2**60)
         if self.name == "ipfs" and self.url and self.url.startswith("/"):
             from app.store.kubo import KuboStore  # an HTTP client: only for those who use it
 

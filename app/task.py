@@ -156,7 +156,14 @@ def publish(prepared: Prepared, directory: RunDirectory, stopwatch: Stopwatch) -
     """
     config = prepared.config
     blobs = Path(config.store.path).expanduser() if config.store.path else directory.blobs_path
-    store = open_store(config.store.name, path=blobs, url=config.store.url)
+    store = open_store(
+        config.store.name,
+        path=blobs,
+        url=config.store.url,
+        most_bytes=config.store.most_bytes,
+        pinning=config.store.pinning,
+        patient=config.members.elsewhere,
+    )
     with stopwatch.part("store"):
         policy = _publish_policy(prepared, store)
     parties = prepared.parties

@@ -52,7 +52,7 @@ _CHOICES = {
 _LOCAL_SECTIONS = {
     "chain": {"name", "url", "chain_id", "confirmations"},
     "wallet": {"name", "folder"},
-    "store": {"name", "url", "path"},
+    "store": {"name", "url", "path", "most_bytes", "pinning"},
     "members": {"name", "path", "join_seconds", "reply_seconds"},
     "engine": {"name", "workers"},
     "probe": {"name", "epsilons", "records", "passes"},

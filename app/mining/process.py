@@ -55,7 +55,8 @@ def run_miner(config: MinerConfig, account: LocalAccount, stopped: threading.Eve
     chain = rpc_chain(node.address, node.chain_id, where=node.url, journal=journal, waiting=waiting, patient=True)
     try:
         blobs = Path(config.store.path).expanduser() if config.store.path else None
-        store = open_store(config.store.name, path=blobs, url=config.store.url)
+        given = config.store
+        store = open_store(given.name, path=blobs, url=given.url, most_bytes=given.most_bytes, patient=True)
         try:
             chain.recover(account)
             server = Server(SERVICE, desk.methods, config.listen, metrics)

@@ -94,6 +94,14 @@ class BlockDirectory:
             # Its writer may have been killed between the rename and this.
             sync_directory(path.parent)
 
+    def size(self) -> int:
+        """Return how many bytes the blocks have together."""
+        total = 0
+        for file in self.root.glob(f"*/*{_SUFFIX}"):
+            with suppress(FileNotFoundError):  # collected meanwhile
+                total += file.stat().st_size
+        return total
+
     def sweep(self, live: set[bytes]) -> int:
         """Delete the blocks whose multihash is not in ``live``, and what killed writers left; return how many files."""
         dead = [file for file in self.root.glob("*/*") if _is_garbage(file, live)]

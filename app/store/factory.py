@@ -1,4 +1,4 @@
-"""Opens the blob store that the configuration names."""
+"""Opens the blob store that a configuration names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from app.store.embedded import EmbeddedStore
 STORES = ("embedded", "ipfs")
 
 
-def open_store(name: str, *, path: Path | None = None, url: str | None = None) -> BlobStore:
+def open_store(
+    name: str,
+    *,
+    path: Path | None = None,
+    url: str | None = None,
+    most_bytes: int | None = None,
+    pinning: str | None = None,
+    patient: bool = False,
+) -> BlobStore:
     """Open a blob store.
 
     Parameters
@@ -22,6 +30,13 @@ def open_store(name: str, *, path: Path | None = None, url: str | None = None) -
         The directory of the embedded store.
     url : str, optional
         Of the node's RPC; by default Kubo's own, ``http://127.0.0.1:5001``.
+    most_bytes : int, optional
+        How much the directory may hold.
+    pinning : str, optional
+        The node's remote pinning service that keeps every blob too.
+    patient : bool, default False
+        Whether a node that was reached once and is away is asked again for a minute, as a party of a running task
+        wants it.
 
     Raises
     ------
@@ -33,12 +48,14 @@ def open_store(name: str, *, path: Path | None = None, url: str | None = None) -
     if name == "embedded":
         if path is None:
             raise ConfigError("store.path", "missing", "the directory of the embedded store")
-        return EmbeddedStore(path)
+        return EmbeddedStore(path, most_bytes=most_bytes)
     if name == "ipfs":
         # Imported here: whoever keeps blobs in a directory need not load an HTTP client.
-        from app.store.kubo import DEFAULT_URL, KuboStore
+        from app.store.kubo import DEFAULT_URL, PATIENCE, KuboStore
 
-        store = KuboStore(url or DEFAULT_URL)
+        store = KuboStore(url or DEFAULT_URL, pinning=pinning)
         store.version()
+        if patient:
+            store.attempts = PATIENCE
         return store
     raise ConfigError("store", f"unknown store {name!r}", STORES)

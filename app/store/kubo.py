@@ -39,6 +39,8 @@ T = TypeVar("T")
 # The library asserts and indexes what it reads from the node: a strange answer surfaces as one of these.
 _STRANGE_ANSWER = (AssertionError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 _LONGEST_PAUSE = 8.0
+PATIENCE = 12
+"""Attempts of a party that waits for a node which is being restarted: a minute."""
 _RETRIED_STATUS = {408, 429, 502, 503, 504}
 _REFUSED_STATUS = {401, 403}
 _NO_SPACE = ("no space left", "disk quota", "storagemax")
@@ -65,6 +67,8 @@ class KuboStore:
         How often a request is sent before the node counts as unavailable.
     sleep : callable, optional
         Pauses for a number of seconds.
+    pinning : str, optional
+        A remote pinning service that the node knows by this name: it is asked to keep every blob too.
 
     Raises
     ------
@@ -80,9 +84,10 @@ class KuboStore:
         fetch_seconds: int = 30,
         attempts: int = 4,
         sleep: Callable[[float], None] = time.sleep,
+        pinning: str | None = None,
     ) -> None:
         address, auth, self.url = _parse_url(url)
-        self._fetch_seconds, self._attempts, self._sleep = fetch_seconds, attempts, sleep
+        self._fetch_seconds, self.attempts, self._sleep, self._pinning = fetch_seconds, attempts, sleep, pinning
         # urllib3 2 warns about an argument that the library passes. One narrow filter for good: scoping it to each
         # call would swap the interpreter's list of filters under other threads.
         warnings.filterwarnings("ignore", message="The 'strict' parameter", category=FutureWarning)
@@ -125,7 +130,16 @@ class KuboStore:
         stored = self._ask(lambda: str(self._client.add_bytes(data, opts=options)))
         if not _is_same(stored, CID.parse(ref.cid)):
             raise BlobTamperedError(f"IPFS node {self.url} stored {stored!r:.80}, not {ref.cid}")
+        if self._pinning is not None:
+            self._pin_remotely(ref, name)
         return ref
+
+    def _pin_remotely(self, ref: BlobRef, name: str) -> None:
+        """Ask the pinning service to keep a blob; it fetches it in its own time."""
+        options = {"service": self._pinning or "", "background": "true"} | ({"name": name} if name else {})
+        # The library has no method for it; the request is the node's own.
+        request = self._client._client.request
+        self._ask(lambda: request("/pin/remote/add", (ref.cid,), opts=options, decoder="json"))
 
     def get(self, ref: BlobRef, max_bytes: int) -> bytes:
         """Return a verified blob (see `BlobStore.get`)."""
@@ -181,7 +195,7 @@ class KuboStore:
             # OSError: an answer that breaks off surfaces as an exception of `requests`, which the library lets through.
             except (ipfs.Error, OSError, *_STRANGE_ANSWER) as error:
                 failure = self._failure(error)
-                if attempt >= self._attempts or not isinstance(failure, StoreUnavailableError):
+                if attempt >= self.attempts or not isinstance(failure, StoreUnavailableError):
                     raise failure from error
             # Jitter: the customers of a node that was restarted should not all come back in the same moment.
             self._sleep(min(_LONGEST_PAUSE, 0.25 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 
-from app.protocol.errors import BlobTamperedError, StoreError
+from app.protocol.errors import BlobTamperedError, ProtocolError, StoreError
 from app.store.cid import CID, CID_BYTES, DAG_PB, RAW, uvarint
 
 CHUNK = 1 << 20
@@ -82,6 +82,40 @@ def write_file(stream: BinaryIO, size: int, put: PutBlock) -> CID:
     if stream.read(1):
         raise StoreError(f"the stream holds more than the {size} bytes that were announced")
     return root
+
+
+def size_of(block: bytes, codec: int) -> int:
+    """Return the size in bytes of the file whose root is ``block``; a node may lie, which `walk` finds out.
+
+    Raises
+    ------
+    ProtocolError
+        If it is no node of a file.
+    """
+    if codec == RAW:
+        return len(block)
+    at = 0
+    while block[at : at + 1] == b"\x12":  # a link
+        length, at = _uvarint(block, at + 1)
+        at += length
+    if block[at : at + 1] != b"\x0a":
+        raise ProtocolError("a block is no node of a file")
+    _, at = _uvarint(block, at + 1)
+    if block[at : at + 3] != b"\x08\x02\x18":
+        raise ProtocolError("a block is no node of a file")
+    return _uvarint(block, at + 3)[0]
+
+
+def _uvarint(data: bytes, at: int) -> tuple[int, int]:
+    """Return the number that stands at a place, and the place after it."""
+    value = 0
+    for place in range(9):
+        if at + place >= len(data):
+            break
+        value |= (data[at + place] & 0x7F) << 7 * place
+        if data[at + place] < 0x80:
+            return value, at + place + 1
+    raise ProtocolError("a block is no node of a file")
 
 
 def walk(get: GetBlock, root: CID, size: int) -> Iterator[Node]:

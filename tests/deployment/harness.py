@@ -306,6 +306,6 @@ class Deployment:
             lambda: (found := self.status(run))["status"].startswith("finished") and found, "the run has ended", seconds
         )
         path = self.folder / "runs" / "deployed" / "result.json"
-        assert ended["status"] == "finished:completed", f"{ended}\n{self.log('superlink')}"
-        assert path.exists(), self.log("superlink")
+        assert ended["status"] == "finished:completed", ended
+        assert path.exists(), self.log("superlink")[-4000:]
         return dict(json.loads(path.read_text()))

@@ -138,7 +138,7 @@ def test_a_coordinator_that_is_killed_is_resumed_and_comes_to_the_same_model(
 def _server_app(deployment: Deployment) -> int:
     """Return the process of the ServerApp, which Flower starts in a session of its own."""
     found = [pid for pid, command in deployment.ours() if b"flwr-serverapp" in command]
-    assert len(found) == 1, deployment.log("superlink")
+    assert len(found) == 1, deployment.log("superlink")[-4000:]
     return found[0]
 
 

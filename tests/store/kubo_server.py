@@ -44,6 +44,7 @@ class KuboServer:
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
         self.requests: list[tuple[str, dict[str, str], dict[str, str]]] = []
         self.stopped = threading.Event()
+        self.pinning_fails = False
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"node": self}))
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_port}"
@@ -91,6 +92,10 @@ class Handler(BaseHTTPRequestHandler):
                 self.add(options, self.file_in(body))
             elif command == "cat":
                 self.cat(options["arg"])
+            elif command == "pin/remote/add":
+                if self.node.pinning_fails:
+                    return self.refuse("no such service")
+                self.answer({"Cid": options["arg"], "Name": options.get("name", ""), "Status": "queued"})
             elif command == "block/stat":
                 self.stat(options["arg"])
             elif command == "block/get":
