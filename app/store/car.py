@@ -72,10 +72,10 @@ def read_roots(stream: BinaryIO) -> tuple[CID, ...]:
     length = _read_length(stream)
     if length is None or length > 32 + _MOST_ROOTS * _ROOT_BYTES:
         raise ProtocolError("not an archive: it has no header of CARv1")
-    header = _exactly(stream, length)
+    header = stream.read(length)
     for width in (1, 2, 3):  # of the array's own head
         count, rest = divmod(length - len(b"\xa2eroots") - width - len(_END), _ROOT_BYTES)
-        if rest == 0 and count > 0 and len(_array(count)) == width:
+        if len(header) == length and rest == 0 and count > 0 and len(_array(count)) == width:
             break
     else:
         raise ProtocolError("not an archive: its header is not CARv1's")
