@@ -16,7 +16,7 @@ help:  ## show this list
 run: $(STAMP)  ## a whole task on real data: embedded chain, embedded store, no daemon
 	$(BIN)/python -m app $(ARGS)
 
-test: $(STAMP)  ## the test suite (ARGS="-m 'not flower and not long'" leaves out what starts Ray; ARGS="-m long" runs the long tests)
+test: $(STAMP)  ## the test suite (ARGS="-m long" and ARGS="-m deployment" run what it leaves out)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 lint: $(STAMP)  ## ruff, check and format

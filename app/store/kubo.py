@@ -12,6 +12,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable
+from io import BytesIO
 from ipaddress import ip_address
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
@@ -177,14 +178,14 @@ class KuboStore:
 
     def _download(self, ref: BlobRef) -> bytes:
         """Read until the end, or until there is more than the blob has: an endless answer costs no memory."""
-        data = bytearray()
+        whole = BytesIO()  # which hands over its buffer: the blob is in memory once, not twice
         seconds = self._fetch_seconds + ref.size // CHUNK
         with self._client.cat(ref.cid, stream=True, opts={"timeout": f"{seconds}s"}) as chunks:
             for chunk in chunks:
-                data += chunk
-                if len(data) > ref.size:
+                whole.write(chunk)
+                if whole.tell() > ref.size:
                     break
-        return bytes(data)
+        return whole.getvalue()
 
     def _ask(self, request: Callable[[], T]) -> T:
         """Send a request, again while only the transport fails; sending one twice is harmless, CIDs see to that."""

@@ -44,9 +44,8 @@ def main(overrides: list[str]) -> None:
     for part in ("train", "mine", "chain", "store", "total"):
         print(f"{part:24}{result['seconds'][part] / rounds:12.2f}{same['seconds'][part] / rounds:12.2f}")
     shares = rounds * parties.customers
-    print(
-        f"bytes a customer and round: {traffic['outbound-bytes'] / shares:.0f} down, {traffic['inbound-bytes'] / shares:.0f} up"
-    )
+    down, up = (traffic[way] / shares for way in ("outbound-bytes", "inbound-bytes"))
+    print(f"bytes a customer and round: {down:.0f} down, {up:.0f} up")
     print("peak memory, MiB: " + ", ".join(f"{name} {mib:.0f}" for name, mib in memory.items()))
 
 
