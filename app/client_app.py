@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from logging import INFO
 from pathlib import Path
 
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
+from flwr.common.logger import log
 
 from app.customer.simulation import simulated_customer
 from app.protocol.errors import StoreError
@@ -64,5 +66,8 @@ def _deployed(task: Assignment, context: Context) -> Reply:
     customer = deployed_customer(Policy.from_bytes(task.policy), site, account)
     told = task.announcement
     contribution = customer.participate(told, task.policy, task.frozen, task.model)
+    spent = contribution.receipt.receipt
+    line = "round %d: trained on %d records, receipt signed; %d releases, epsilon %.6g spent"
+    log(INFO, line, told.round, contribution.examples, spent.releases, spent.epsilonMicros / 1e6)
     presence = Presence(told.task, told.round, context.node_id).sign(account, told.domain)
     return Reply(contribution.update, contribution.receipt, presence)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from app.cli import COMMANDS
 from app.config import from_run_config
 from app.customer.mec_config import MecConfig
 from app.customer.site import Site
+from app.members import read_members
 from app.mining.config import MinerConfig
 from app.service.config import compose_service
 
@@ -69,6 +74,25 @@ def test_every_command_is_one_that_we_take(name: str, command: list[str]) -> Non
         assert site.mec is not None
     else:
         assert "--enable-supernode-auth" in arguments
+
+
+def test_a_rehearsals_keys_certificates_and_cards_are_made_at_once(tmp_path: Path) -> None:
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    folder = tmp_path / "party"
+    command = [DEPLOY / "prepare", folder, "2", "1"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    members = read_members(str(folder / "members.jsonl"))
+    assert ([card.service for card in members.miners], len(members.customers)) == (["miner-0:7700"], 2)
+    alloc = json.loads((folder / "genesis.json").read_text())["alloc"]
+    assert members.miners[0].member in alloc
+    assert len(alloc) == 2
+    assert not [
+        path for path in folder.rglob("*") if path.is_file() and path.suffix != ".crt" and path.stat().st_mode & 0o077
+    ]
+    again = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert again.returncode == 2
+    assert "not overwritten" in again.stderr
 
 
 def test_units_run_as_nobody_special_and_keep_state() -> None:

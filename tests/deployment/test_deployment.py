@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.deployment.harness import BIN, ROOT, Deployment, wait_until
+from tests.store import kubo_server as node
 from tests.store.kubo_server import KuboServer
 
 pytestmark = [pytest.mark.deployment, pytest.mark.timeout(1500)]
@@ -88,7 +89,7 @@ def test_a_whole_task_comes_to_the_in_process_engines_model(deployment: Deployme
 
 
 def test_parties_come_and_go(deployment: Deployment, kubo: KuboServer) -> None:
-    """A miner is dead, a MEC server and the chain's node are away for a while, a phone's machine dies and returns."""
+    """A miner is dead; a MEC server, the chain and IPFS are away for a while; a phone's machine dies and returns."""
     deployment.stop("miner-3", signal.SIGKILL)
     deployment.stop("mec-0", signal.SIGKILL)
     for index in range(deployment.customers):
@@ -99,6 +100,8 @@ def test_parties_come_and_go(deployment: Deployment, kubo: KuboServer) -> None:
     deployment.says("mec-0", "trained in")
     deployment.says("miner-0", "round 1 judged")
 
+    kubo.faults["add"].extend([node.reset, node.status(503), node.stall_in_body, node.reset])  # and IPFS is in trouble
+    kubo.faults["cat"].extend([node.status(502), node.cut, node.reset])
     deployment.stop("node-4", signal.SIGKILL)
     deployment.stop("chain", signal.SIGKILL)
     deployment.again("chain")
