@@ -11,8 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from app.learning.config import DataConfig
+from app.learning.data import Dataset
+from app.learning.datasets import load
 from tests.deployment.harness import BIN, ROOT, Deployment, wait_until
 from tests.store import kubo_server as node
 from tests.store.kubo_server import KuboServer
@@ -160,3 +164,38 @@ def test_every_command_says_what_it_takes(tmp_path: Path) -> None:
         done = subprocess.run([BIN / "hearth", *command], capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0
         assert "key=value" in done.stdout or "COMMAND" in done.stdout
+
+
+def test_customers_train_on_records_of_their_own(deployment: Deployment, kubo: KuboServer) -> None:
+    """No rehearsal: each phone reads a file of its own, and draws its noise from its operating system."""
+    manufacturer, theirs = deployment.folder / "records", deployment.folder / "homes"
+    manufacturer.mkdir()
+    theirs.mkdir()
+    source = load(DataConfig(name="digits"), 0)
+    names = np.array(source.train.classes)
+
+    def save(path: Path, part: Dataset) -> None:
+        np.savez(path, pixels=np.asarray(part.inputs), label=names[part.labels])
+
+    save(manufacturer / "train.npz", source.train.subset(range(0, 300)))
+    save(manufacturer / "test.npz", source.test)
+    for index in range(deployment.customers):
+        save(theirs / f"{index}.npz", source.train.subset(range(300 + 200 * index, 500 + 200 * index)))
+        deployment.start_node(index, f'data="{theirs}/{index}.npz"')
+    data = ["data=folder", f"data.path={manufacturer}", "data.public=30"]
+    run = deployment.run_task(*data, "rounds=2", "strategy.f=1", "attack=none", "privacy.randomness=system")
+    result = deployment.finish(run)
+
+    assert result["absent"] == {}
+    assert result["privacy"]["randomness"] == "system"
+    assert (result["privacy"]["epsilon"], result["privacy"]["releases"]) == (8.0, 1)
+    assert result["accuracy"] > result["accuracy_by_round"][0]
+    assert "OK" in audit(deployment, result, kubo.url)
+    for index in range(deployment.customers):
+        phone = deployment.folder / f"customer-{index}" / "phone"
+        assert sorted(path.name for path in phone.iterdir()) == ["privacy.jsonl", "receipts.jsonl", "released", "salt"]
+        assert f"trained on {source.train.subset(range(200)).labels.size} records" in deployment.log(f"node-{index}")
+    raw = [np.asarray(source.train.inputs[300 + 200 * index]).tobytes() for index in range(deployment.customers)]
+    outside = [path for path in deployment.folder.rglob("*") if path.is_file() and theirs not in path.parents]
+    for path in outside:
+        assert not any(record in path.read_bytes() for record in raw), path
