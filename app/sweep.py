@@ -48,6 +48,8 @@ _FIELDS = (
     "error",
 )
 
+_DRAWN = {"scaling": "seconds", "cost": "gas_per_customer"}
+"""What the plot of an experiment shows where that is not accuracy."""
 _RESOLVED = ("model", "train", "engine")
 """Sections of a configuration that a run fills in, or that a sweep sets: the rest tells whether a job is another."""
 
@@ -112,7 +114,9 @@ def sweep(
     if (by_rule := pivot(done, keys)) is not None:
         console.print(by_rule)
     written = ["sweep.json", "sweep.csv"]
-    if picture := pivot_plot(done, keys) or plot(done, keys, [curves[job.name] for job in jobs]):
+    if picture := pivot_plot(done, keys) or plot(
+        done, keys, [curves[job.name] for job in jobs], _DRAWN.get(jobs[0].config.experiment or "", "accuracy")
+    ):
         write_atomically(folder / "sweep.png", picture)
         written.append("sweep.png")
     console.print(Text(f"evidence: {folder} ({', '.join(written)})"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""A sweep's plot: accuracy against the key that is swept over numbers, or against the rounds where there is none."""
+"""A sweep's plot: a measurement against the key that is swept over numbers, or accuracy against the rounds."""
 
 from __future__ import annotations
 
@@ -64,7 +64,15 @@ def lines_by_round(rows: Rows, keys: Sequence[str], curves: Sequence[Sequence[fl
     return [_line(label, points) for label, points in found.items()]
 
 
-def plot(rows: Rows, keys: Sequence[str], curves: Sequence[Sequence[float]]) -> bytes | None:
+MEASURES = {
+    "accuracy": "accuracy on the test records",
+    "seconds": "seconds of the whole job",
+    "gas_per_customer": "gas a customer and round",
+}
+"""What is drawn, and what the axis calls it."""
+
+
+def plot(rows: Rows, keys: Sequence[str], curves: Sequence[Sequence[float]], measure: str = "accuracy") -> bytes | None:
     """Return the plot as a PNG file; None where no run came to an end.
 
     Parameters
@@ -75,9 +83,11 @@ def plot(rows: Rows, keys: Sequence[str], curves: Sequence[Sequence[float]]) -> 
         The swept keys.
     curves : sequence of sequence of float
         Accuracy by round of each job, from round 0 on.
+    measure : str, default "accuracy"
+        What is drawn against the swept key, one of `MEASURES`.
     """
     across = axis(rows, keys)
-    drawn = lines(rows, keys, across) if across else lines_by_round(rows, keys, curves)
+    drawn = lines(rows, keys, across, measure) if across else lines_by_round(rows, keys, curves)
     if not drawn:
         return None
     # Without pyplot: no window system is asked for, and no global state kept.
@@ -93,7 +103,7 @@ def plot(rows: Rows, keys: Sequence[str], curves: Sequence[Sequence[float]]) -> 
     if across and min(values) > 0 and max(values) / min(values) >= 8:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
-    axes.set(xlabel=across or "round", ylabel="accuracy on the test records")
+    axes.set(xlabel=across or "round", ylabel=MEASURES[measure if across else "accuracy"])
     axes.grid(alpha=0.3)
     if drawn[0].label and len(drawn) <= _NAMED:
         axes.legend()

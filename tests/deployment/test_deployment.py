@@ -182,7 +182,7 @@ def test_customers_train_on_records_of_their_own(deployment: Deployment, kubo: K
     for index in range(deployment.customers):
         save(theirs / f"{index}.npz", source.train.subset(range(300 + 200 * index, 500 + 200 * index)))
         deployment.start_node(index, f'data="{theirs}/{index}.npz"')
-    data = ["data=folder", f"data.path={manufacturer}", "data.public=30"]
+    data = ["data=folder", f"data.path={manufacturer}", "data.public=2"]
     run = deployment.run_task(*data, "rounds=2", "strategy.f=1", "attack=none", "privacy.randomness=system")
     result = deployment.finish(run)
 
