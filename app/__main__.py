@@ -73,6 +73,12 @@ def _act(options: argparse.Namespace, program: str) -> int:
     limit_threads()
     if options.cfg:
         return _print_configs(options)
+    if options.optuna is not None:
+        if not options.multirun:
+            raise ConfigError("--optuna", "chooses the values of a sweep", "-m --optuna N")
+        from app.search import search
+
+        return search(options.overrides, options.optuna, resume=options.resume)
     if options.multirun:
         from app.sweep import sweep
 
@@ -128,7 +134,7 @@ class _Parser(argparse.ArgumentParser):
     """Refuses flags as everything else is refused: with one line."""
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError("command line", message, "-m, --resume, -v, --cfg, --help and key=value")
+        raise ConfigError("command line", message, "-m, --optuna N, --resume, -v, --cfg, --help and key=value")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -137,6 +143,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("-v", "--verbose", action="store_true")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--optuna", type=int, metavar="N")
     parser.add_argument("--cfg", action="store_true")
     parser.add_argument("overrides", nargs="*")
     return parser.parse_intermixed_args(arguments)

@@ -75,9 +75,11 @@ def launch(
     HearthError
         If the task cannot be run as configured, or cannot go on.
     """
+    from app.reporting.tracker import require_tracker
     from app.run_directory import RunDirectory, refuse_taken, runs_home
     from app.task import prepare
 
+    require_tracker(config.tracker)
     if config.name is not None and name is None:
         refuse_taken(parent or runs_home(), config.name)
     with quiet_libraries(verbose):

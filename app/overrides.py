@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.protocol.errors import ConfigError
 from app.typed import unknown
@@ -104,6 +104,39 @@ def expand(overrides: Sequence[str], keys: Collection[str]) -> list[list[str]]:
         if not axes[key] or math.prod(map(len, axes.values())) > MOST_JOBS:
             raise ConfigError(key, f"{_value(override)} makes no sweep of this size", f"1 to {MOST_JOBS} jobs in all")
     return [list(job) for job in itertools.product(*axes.values())]
+
+
+def axes_of(
+    overrides: Sequence[str], keys: Collection[str]
+) -> tuple[list[str], dict[str, list[str] | tuple[float, float, bool]]]:
+    """Return the overrides with one value, and for each key with several what may be chosen of them.
+
+    A list stands for choices, a tuple (low, high, logarithmic) for a continuous interval.
+
+    Raises
+    ------
+    ConfigError
+        As `check`, and for an interval that is none.
+    """
+    fixed: list[str] = []
+    axes: dict[str, list[str] | tuple[float, float, bool]] = {}
+    for override in _parse(overrides):
+        key = _known(override, keys, groups())
+        if key in axes or any(text.partition("=")[0] == key for text in fixed):
+            raise ConfigError(key, "is given twice", "one value, or several separated by commas")
+        if not override.is_sweep_override():
+            fixed.append(f"{key}={_value(override)}")
+        elif override.is_discrete_sweep():
+            axes[key] = _values(override, key)
+        else:
+            interval: Any = override.value()
+            low, high, logarithmic = float(interval.start), float(interval.end), "log" in interval.tags
+            if not low < high or (logarithmic and low <= 0):
+                raise ConfigError(
+                    key, f"{_value(override)} is no interval", "interval(low,high), above 0 with tag(log,...)"
+                )
+            axes[key] = (low, high, logarithmic)
+    return fixed, axes
 
 
 def _parse(overrides: Iterable[str]) -> list[Override]:

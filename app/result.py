@@ -107,6 +107,23 @@ def round_metrics(outcome: RoundOutcome, accuracy: float, loss: float) -> dict[s
     return line | blobs | {"accuracy": accuracy, "loss": loss}
 
 
+def round_numbers(outcome: RoundOutcome, accuracy: float, loss: float) -> dict[str, float]:
+    """Return what a tool that draws curves is told about a round."""
+    reputation = list(outcome.reputation.values())
+    return {
+        "accuracy": accuracy,
+        "loss": loss,
+        "participants": len(outcome.participants),
+        "aggregated": len(outcome.aggregated),
+        "rejected": len(outcome.rejected),
+        "absent": len(outcome.absent),
+        "reputation/lowest": min(reputation),
+        "reputation/mean": sum(reputation) / len(reputation),
+        "gas": outcome.gas_seal + outcome.gas_finalise,
+        "seconds": outcome.seconds,
+    }
+
+
 def round_report(outcome: RoundOutcome, rounds: int, accuracy: float, loss: float) -> RoundReport:
     """Return what the progress display is told about a round."""
     return RoundReport(

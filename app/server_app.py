@@ -15,11 +15,12 @@ from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
-from app.config import from_run_config
+from app.config import from_run_config, to_plain
 from app.consistency import warnings
 from app.protocol.errors import HearthError
 from app.reporting.progress import Progress, choose_progress
-from app.result import build_result, round_metrics, round_report
+from app.reporting.tracker import Tracker, open_tracker
+from app.result import build_result, round_metrics, round_numbers, round_report
 from app.run_directory import RunDirectory, runs_home, write_atomically
 from app.settings import EngineConfig
 from app.task import Evaluator, Prepared, Task, publish
@@ -96,7 +97,9 @@ def run(grid: Grid, prepared: Prepared, directory: RunDirectory, progress: Progr
         )
         known = {line.get("round"): line for line in directory.read_metrics()}
         strategy.catch_up({number: line for number, line in known.items() if isinstance(number, int)})
-        watch = _Watch(task, strategy, directory, progress)
+        tracker = open_tracker(prepared.config.tracker, directory.path)
+        tracker.begin(directory.path.name, to_plain(prepared.config))
+        watch = _Watch(task, strategy, directory, progress, tracker)
         watch.begin(known)
         if strategy.done < prepared.config.rounds:
             strategy.start(
@@ -114,6 +117,7 @@ def run(grid: Grid, prepared: Prepared, directory: RunDirectory, progress: Progr
         progress.end()
         task.close()
     directory.write_result(result)
+    tracker.end(result)
     return result
 
 
@@ -129,8 +133,11 @@ def _probe(prepared: Prepared, directory: RunDirectory) -> dict[str, Any]:
 class _Watch:
     """Evaluates the model after each round, and writes down what the round came to."""
 
-    def __init__(self, task: Task, strategy: Hearth, directory: RunDirectory, progress: Progress) -> None:
+    def __init__(
+        self, task: Task, strategy: Hearth, directory: RunDirectory, progress: Progress, tracker: Tracker
+    ) -> None:
         self._task, self._strategy, self._directory, self._progress = task, strategy, directory, progress
+        self._tracker = tracker
         self._evaluator = Evaluator(task.prepared, task.policy)
         self.accuracies: list[float] = []
         self.losses: list[float] = []
@@ -141,6 +148,7 @@ class _Watch:
         self._judge(self._task.store.get(self._task.policy.model, self._task.policy.model.size))
         title = f"{config.data.name}, {config.customers} customers, {config.miners.count} miners"
         title += f"; going on after round {done}" if done else ""
+        self._tracker.round(0, {"accuracy": self.accuracies[0], "loss": self.losses[0]})
         self._progress.begin(title, config.rounds, self.accuracies[0], str(self._directory.path), done)
         for outcome in self._strategy.history:
             line = known.get(outcome.round)
@@ -169,6 +177,7 @@ class _Watch:
         accuracy, loss = self.accuracies[-1], self.losses[-1]
         self._write_files(outcome)
         self._directory.append_metrics(round_metrics(outcome, accuracy, loss))
+        self._tracker.round(outcome.round, round_numbers(outcome, accuracy, loss))
         self._progress.round_done(round_report(outcome, self._task.prepared.config.rounds, accuracy, loss))
 
     def _write_files(self, outcome: RoundOutcome) -> None:

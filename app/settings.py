@@ -13,6 +13,7 @@ from app.privacy.config import PrivacyConfig
 from app.probe.config import ProbeConfig
 from app.protocol.errors import ConfigError
 from app.protocol.seat import MOST_STAKE
+from app.reporting.tracker import TrackerConfig
 from app.run_directory import check_name
 from app.typed import leaves
 
@@ -234,6 +235,7 @@ class Config:
     store: StoreConfig
     engine: EngineConfig
     probe: ProbeConfig
+    tracker: TrackerConfig
 
     def __post_init__(self) -> None:
         in_range("seed", self.seed, 0, 2**63 - 1)

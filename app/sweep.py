@@ -95,16 +95,16 @@ def sweep(
         print(line, file=sys.stderr)
     ended = f" ({len(finished)} have ended well)" if resume else ""
     console.print(f"{len(jobs)} jobs{ended}, {at_once} at a time; evidence: {folder}", soft_wrap=True)
-    rows = {outcome.job.name: _row(outcome, folder) for outcome in finished}
+    rows = {outcome.job.name: row_of(outcome, folder) for outcome in finished}
     curves = {outcome.job.name: _curve(outcome) for outcome in finished}
     try:
         with closing(run_jobs(left, folder, at_once, task or run_job, job_context(preload=task is None))) as outcomes:
             for outcome in outcomes:
-                row = rows[outcome.job.name] = _row(outcome, folder)
+                row = rows[outcome.job.name] = row_of(outcome, folder)
                 curves[outcome.job.name] = _curve(outcome)
                 said = outcome.error or f"accuracy {_cell(row['accuracy'], percent)}"
                 console.print(Text(f"{len(rows)}/{len(jobs)} {outcome.job.name}: {said}"), soft_wrap=True)
-                _write(folder, [rows[job.name] for job in jobs if job.name in rows])
+                write_rows(folder, [rows[job.name] for job in jobs if job.name in rows])
     except BaseException as error:
         error.add_note(f"what the sweep wrote until then ({len(rows)} of {len(jobs)} jobs ended): {folder}")
         raise
@@ -215,7 +215,7 @@ def _finished(job: Job, folder: Path) -> Outcome | None:
     return Outcome(job, float(seconds), result, None)
 
 
-def _row(outcome: Outcome, folder: Path) -> dict[str, Any]:
+def row_of(outcome: Outcome, folder: Path) -> dict[str, Any]:
     """Return the job's entry of the tables: its overrides, then `_FIELDS`."""
     result = outcome.result or {}
     directory = folder / outcome.job.name
@@ -243,7 +243,8 @@ def _folder(name: str | None) -> Path:
     return make_fresh_directory(runs_home(), time.strftime("sweep-%Y%m%d-%H%M%S"))
 
 
-def _write(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+def write_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write what the jobs came to, as JSON and as CSV."""
     write_atomically(folder / "sweep.json", (json.dumps(rows, indent=2) + "\n").encode())
     text = StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

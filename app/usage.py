@@ -9,6 +9,7 @@ from app.overrides import CONF, groups
 FLAGS = {
     "-m, --multirun": "a sweep: every key may have several values, each job runs on its own (seed=0,1,2)",
     "-v, --verbose": "tracebacks, and the words of the libraries",
+    "--optuna N": "with -m: not all combinations, but N jobs whose values Optuna chooses by what earlier ones came to",
     "--resume": "with -m and name=NAME: go on with that sweep; jobs that have ended well are not run again",
     "--cfg": "print the resolved configuration, with -m that of every job, and stop",
     "-h, --help": "print this and stop",
@@ -23,7 +24,7 @@ def usage(program: str) -> str:
     theirs; nothing needs to be imported for it.
     """
     lines = [
-        f"usage: {program} [-m [--resume]] [-v] [--cfg] [--help] [key=value ...]",
+        f"usage: {program} [-m [--optuna N] [--resume]] [-v] [--cfg] [--help] [key=value ...]",
         "",
         "Run a crowdsourcing task: customers train on private features, miners verify, every round goes on a chain.",
         "",

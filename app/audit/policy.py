@@ -56,6 +56,7 @@ _LOCAL_SECTIONS = {
     "members": {"name", "path", "join_seconds", "reply_seconds"},
     "engine": {"name", "workers"},
     "probe": {"name", "epsilons", "records", "passes"},
+    "tracker": {"name", "place", "group"},
 }
 _OF_THE_POLICY = "inputs"
 """What a policy tells customers of the records' form: it follows from data that only the manufacturer has."""
