@@ -30,6 +30,7 @@ _USED_BY: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     **{f"probe.{leaf}": (("probe", ("privacy",)),) for leaf in ("epsilons", "records", "passes")},
     **{f"privacy.{leaf}": (_NOISED,) for leaf in ("epsilon", "budget", "randomness")},
     **{f"privacy.{leaf}": (_RECORD,) for leaf in ("delta", "clip")},
+    "contribution.permutations": (("contribution", ("shapley",)),),
     "privacy.calibration": (_PAPER,),
     "privacy.batch_size": (_PAPER, ("privacy.normalisation", COUPLING)),
     "privacy.epsilon_label": (("privacy.labels", ("randomized_response",)),),

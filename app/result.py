@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -105,6 +106,15 @@ def round_metrics(outcome: RoundOutcome, accuracy: float, loss: float) -> dict[s
     line = asdict(outcome)
     blobs = {name: getattr(outcome, name).to_json() for name in ("model", "manifest", "record")}
     return line | blobs | {"accuracy": accuracy, "loss": loss}
+
+
+def total_contributions(lines: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Return by how much each customer's updates lowered the loss over all rounds, by what was measured of each."""
+    total: Counter[str] = Counter()
+    for line in lines:
+        for customer, gained in (line.get("contribution") or {}).items():
+            total[customer] += gained
+    return dict(total)
 
 
 def round_numbers(outcome: RoundOutcome, accuracy: float, loss: float) -> dict[str, float]:

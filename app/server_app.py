@@ -20,7 +20,7 @@ from app.consistency import warnings
 from app.protocol.errors import HearthError
 from app.reporting.progress import Progress, choose_progress
 from app.reporting.tracker import Tracker, open_tracker
-from app.result import build_result, round_metrics, round_numbers, round_report
+from app.result import build_result, round_metrics, round_numbers, round_report, total_contributions
 from app.run_directory import RunDirectory, runs_home, write_atomically
 from app.settings import EngineConfig
 from app.task import Evaluator, Prepared, Task, publish
@@ -111,6 +111,8 @@ def run(grid: Grid, prepared: Prepared, directory: RunDirectory, progress: Progr
             )
         clock.seconds["total"] = prepared.seconds + time.perf_counter() - start
         result = build_result(task, strategy, watch.accuracies, watch.losses, clock, directory)
+        if prepared.config.contribution.name != "none":
+            result["contribution"] = total_contributions(directory.read_metrics())
         if prepared.config.probe.name != "none":
             result["probe"] = _probe(prepared, directory)
     finally:
@@ -176,9 +178,21 @@ class _Watch:
         """Write a round down: the line of metrics last, so that where it stands the files do too."""
         accuracy, loss = self.accuracies[-1], self.losses[-1]
         self._write_files(outcome)
-        self._directory.append_metrics(round_metrics(outcome, accuracy, loss))
+        line = round_metrics(outcome, accuracy, loss)
+        if self._task.prepared.config.contribution.name != "none":
+            line["contribution"] = self._contributions(outcome)
+        self._directory.append_metrics(line)
         self._tracker.round(outcome.round, round_numbers(outcome, accuracy, loss))
         self._progress.round_done(round_report(outcome, self._task.prepared.config.rounds, accuracy, loss))
+
+    def _contributions(self, outcome: RoundOutcome) -> dict[str, float]:
+        """Return by how much each update that counted lowered the loss."""
+        from app.contribution import contributions, shares
+
+        config = self._task.prepared.config
+        made_of = shares(self._task.policy, self._task.store, outcome.manifest, outcome.record)
+        seed = config.seed + outcome.round
+        return contributions(made_of, lambda model: self._evaluator(model)[1], config.contribution, seed)
 
     def _write_files(self, outcome: RoundOutcome) -> None:
         for name, blob in (("manifest.json", outcome.manifest), ("record.json", outcome.record)):

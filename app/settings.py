@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from app.checks import check_url, in_range, no_password, one_of
+from app.contribution_config import ContributionConfig
 from app.customer.attacks import AttackConfig
 from app.learning.config import DataConfig, ModelConfig, default_training
 from app.ledger.config import ChainConfig, TermsConfig, WalletConfig
@@ -235,6 +236,7 @@ class Config:
     store: StoreConfig
     engine: EngineConfig
     probe: ProbeConfig
+    contribution: ContributionConfig
     tracker: TrackerConfig
 
     def __post_init__(self) -> None:

@@ -47,7 +47,10 @@ from strategies.stopwatch import Stopwatch
 
 _FUNDS = 10**24
 """Wei for each party that sends transactions on the embedded chain, where ether has no value."""
-_NOT_OF_THE_TASK = ("name", "experiment", "members", "chain", "wallet", "store", "engine", "probe", "tracker")
+_NOT_OF_THE_TASK = (
+    *("name", "experiment", "members", "chain", "wallet", "store", "engine"),
+    *("probe", "contribution", "tracker"),
+)
 """Keys that say where and how a task runs. They change neither what is computed nor what is promised."""
 
 

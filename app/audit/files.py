@@ -25,7 +25,12 @@ _UNCONFIRMED = {
 }
 """Members that nothing signed or committed can confirm: times, the manufacturer's measurements on its own test
 records, why somebody sent nothing or voted otherwise. Where they occur twice, both are compared."""
-OWN_WORD = "accuracy, loss, seconds, sizes of the data, how it ran on its machine, why somebody was absent or dissented"
+_MEASURED = {"contribution"}
+"""Members that are there where a run was asked to measure them, and are its own word too."""
+OWN_WORD = (
+    "accuracy, loss, contribution, seconds, sizes of the data, how it ran on its machine, why somebody was absent or "
+    "dissented"
+)
 """The same for people."""
 
 
@@ -121,7 +126,7 @@ def _compare(place: str, file: str, expected: dict[str, Any], found: dict[str, A
                 same_json(f"{place}, {name}, {inner}", part, found[name].get(inner) if found[name] else None)
         else:
             same_json(f"{place}, {name}", value, found[name])
-    return sorted(set(found) - set(expected) - _UNCONFIRMED[file])
+    return sorted(set(found) - set(expected) - _UNCONFIRMED[file] - _MEASURED)
 
 
 class _Some(dict[str, Any]):

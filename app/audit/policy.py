@@ -56,6 +56,7 @@ _LOCAL_SECTIONS = {
     "members": {"name", "path", "join_seconds", "reply_seconds"},
     "engine": {"name", "workers"},
     "probe": {"name", "epsilons", "records", "passes"},
+    "contribution": {"name", "permutations"},
     "tracker": {"name", "place", "group"},
 }
 _OF_THE_POLICY = "inputs"

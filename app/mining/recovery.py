@@ -124,7 +124,12 @@ def record_of(store: BlobStore, final: Finalisation) -> RoundRecord:
 
 def manifest_of(store: BlobStore, seal: Seal) -> Manifest:
     """Return the manifest of a sealed round; raises as `record_of`."""
+    return read_manifest(store, seal.manifest, (len(seal.participants) + 1) * MAX_RECEIPT_BYTES)
+
+
+def read_manifest(store: BlobStore, ref: BlobRef, max_bytes: int | None = None) -> Manifest:
+    """Return a manifest that the chain binds; raises as `record_of`."""
     try:
-        return Manifest.from_bytes(store.get(seal.manifest, (len(seal.participants) + 1) * MAX_RECEIPT_BYTES))
+        return Manifest.from_bytes(store.get(ref, ref.size if max_bytes is None else max_bytes))
     except ProtocolError as error:
-        raise RoundError(f"round {seal.round}: the manifest that the chain binds is none: {error}") from error
+        raise RoundError(f"a manifest that the chain binds is none: {error}") from error

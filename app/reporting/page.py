@@ -67,6 +67,7 @@ class _Page:
     heat: list[dict[str, Any]]
     hidden: int
     attackers: frozenset[str]
+    contribution: list[tuple[str, str]]
     rejected: list[tuple[str, int, str]]
     absent: list[tuple[str, int, str]]
     prices: Prices
@@ -154,6 +155,7 @@ def _page(run: RunView, prices: Prices) -> _Page:
         heat=heat,
         hidden=hidden,
         attackers=attackers,
+        contribution=_contribution(result.get("contribution")),
         rejected=_told([view.rejected for view in run.rounds]),
         absent=_told([view.absent for view in run.rounds]),
         prices=prices,
@@ -245,6 +247,14 @@ def _privacy(privacy: Any) -> list[tuple[str, str, str]]:
     if isinstance(privacy.get("not_covered"), list):
         rows.append(("not covered", "; ".join(map(str, privacy["not_covered"])), ""))
     return rows
+
+
+def _contribution(measured: Any) -> list[tuple[str, str]]:
+    """Return by how much each customer lowered the loss over the task, the most first; nothing where nobody asked."""
+    if not isinstance(measured, dict) or not all(isinstance(value, int | float) for value in measured.values()):
+        return []
+    ordered = sorted(measured.items(), key=lambda item: -item[1])
+    return [(str(customer), f"{value:+.4f}") for customer, value in ordered]
 
 
 def _receipts(run: RunView) -> list[tuple[str, str, str, int]]:

@@ -13,6 +13,8 @@ from rich.text import Text
 WIDTH = 100
 _BARS = "▁▂▃▄▅▆▇█"
 _MOST_ROWS = 5
+_ENDS = 3
+"""Customers that are named at each end of an order."""
 
 
 def print_summary(result: Mapping[str, Any], console: Console) -> None:
@@ -37,6 +39,7 @@ def summary(result: Mapping[str, Any]) -> Group:
         "model": _model(model),
         "accuracy": _accuracy(result["accuracy_by_round"], result.get("void", ())),
         "reputation": _reputation(result),
+        "worth": _contribution(result.get("contribution", {})),
         "privacy": _privacy(result.get("privacy", {})),
         "probe": _probe(result.get("probe", {})),
         "gas": _gas(result.get("gas", {})),
@@ -142,6 +145,18 @@ def _standing(result: Mapping[str, Any], addresses: Sequence[str]) -> Iterable[s
         yield "-"
     yield _span(sum(address in losers for losers in rejected.values()) for address in addresses)
     yield _ether(result.get("rewards", {}), addresses)
+
+
+def _contribution(gained: Mapping[str, float]) -> Text | None:
+    """Return who lowered the loss most, and least; nothing where that was not measured."""
+    if not gained:
+        return None
+    ordered = sorted(gained.items(), key=lambda item: -item[1])
+    shown = ordered if len(ordered) <= 2 * _ENDS else [*ordered[:_ENDS], *ordered[-_ENDS:]]
+    texts = [f"{short(address)} {value:+.3f}" for address, value in shown]
+    if len(shown) < len(ordered):
+        texts.insert(_ENDS, "...")
+    return Text("lowered the loss on the test records by: " + ", ".join(texts))
 
 
 def _ether(rewards: Mapping[str, int], addresses: Sequence[str]) -> str:
