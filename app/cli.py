@@ -83,12 +83,13 @@ def _resume(arguments: Sequence[str]) -> int:
 def _show(arguments: Sequence[str]) -> int:
     from rich.console import Console
 
+    from app.command_line import Parser
     from app.reporting.summary import print_summary
     from app.run_directory import RunDirectory
 
-    if len(arguments) != 1:
-        raise ConfigError("hearth show", f"{len(arguments)} run directories are given", "exactly one")
-    directory = RunDirectory.at(arguments[0])
+    parser = Parser(prog="hearth show", description="Print the tables of a finished run again.")
+    parser.add_argument("run", metavar="RUN_DIR", help="the folder of a finished run")
+    directory = RunDirectory.at(parser.parse_args(list(arguments)).run)
     result = directory.read_result()
     try:
         print_summary(result, Console(highlight=False))
