@@ -18,6 +18,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from app.ledger.chain import Sent
 from app.ledger.deposits import Role
 from app.ledger.task_ledger import TaskLedger
 from app.ledger.task_records import Phase
@@ -29,7 +30,7 @@ from app.mining.roles import Judges
 from app.mining.round import SealedRound
 from app.mining.sealed import current_round
 from app.protocol.announcement import Announcement
-from app.protocol.digest import BlobRef, sha256
+from app.protocol.digest import BlobRef, hex32, sha256
 from app.protocol.errors import HearthError, ProtocolError, RoundError
 from app.protocol.evaluation import CustomerEntry, Mark
 from app.protocol.fixed_point import MODEL_DTYPE
@@ -184,7 +185,7 @@ class Hearth(Strategy):
             manifest = Manifest.from_bytes(self._store.get(seal.manifest, seal.manifest.size))
         self.receipts |= {signed.customer: signed.receipt for signed in manifest.receipts}
         absent = [who for index, who in enumerate(self._customers) if index not in sealed.participants]
-        self._decide(sealed, dict.fromkeys(absent, UNKNOWN), seal.gas)
+        self._decide(sealed, dict.fromkeys(absent, UNKNOWN), seal.gas, seal.tx)
 
     def _recovered_outcome(self, past: Recovered, model: BlobRef, told: Mapping[str, Any]) -> RoundOutcome:
         final, members = past.finalisation, set(past.finalisation.participants)
@@ -203,6 +204,8 @@ class Hearth(Strategy):
             reputation=dict(zip(self._customers, past.after, strict=True)),
             gas_seal=past.seal.gas,
             gas_finalise=final.gas,
+            tx_seal=hex32(past.seal.tx),
+            tx_finalise=hex32(final.tx),
             seconds=float(told.get("seconds", 0.0)),
         )
 
@@ -299,19 +302,19 @@ class Hearth(Strategy):
             for customer, reply in collected.replies.items():
                 self._store.put(reply.update, f"round-{server_round:04d}/update/{customer}")
         manifest = Manifest.of(server_round, list(receipts.values()))
-        sealed, gas_seal = self._seal(server_round, manifest)
-        self._decide(sealed, collected.refused, gas_seal)
+        sealed, sent = self._seal(server_round, manifest)
+        self._decide(sealed, collected.refused, sent.gas, sent.hash)
         with self._clock.part("store"):
             model = self._store.get(self._model, blob_limit(self._policy.layout, MODEL_DTYPE))
         return blobs_to_arrays({MODEL: model}), None
 
-    def _decide(self, sealed: SealedRound, refused: dict[str, str], gas_seal: int) -> None:
+    def _decide(self, sealed: SealedRound, refused: dict[str, str], gas_seal: int, tx_seal: bytes) -> None:
         """Let the miners decide a sealed round, and go on from what they finalised."""
         with self._clock.part("mine"):
             decision = self._committee.decide(sealed)
         self._clock.move(decision.chain_seconds, "mine", "chain")
         self._model = decision.model
-        self.history.append(self._outcome(sealed, decision, refused, gas_seal))
+        self.history.append(self._outcome(sealed, decision, refused, (gas_seal, tx_seal)))
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -395,8 +398,8 @@ class Hearth(Strategy):
             collected.refused.pop(customer, None)
         return submitted | {customer: reply.receipt for customer, reply in collected.replies.items()}
 
-    def _seal(self, round_number: int, manifest: Manifest) -> tuple[SealedRound, int]:
-        """Commit the manifest on chain; return the round as the chain now states it, and the gas."""
+    def _seal(self, round_number: int, manifest: Manifest) -> tuple[SealedRound, Sent]:
+        """Commit the manifest on chain; return the round as the chain now states it, and the transaction."""
         with self._clock.part("store"):
             blob = self._store.put(manifest.to_bytes(), f"round-{round_number:04d}/manifest")
         root = manifest.tree(self._domain).root
@@ -405,12 +408,14 @@ class Hearth(Strategy):
         with self._clock.part("chain"):
             sent = self._ledger.seal(self._manufacturer, round_number, root, blob, participants)
             self.receipts |= {signed.customer: signed.receipt for signed in manifest.receipts}
-            return self._sealed(round_number), sent.gas
+            return self._sealed(round_number), sent
 
     def _sealed(self, round_number: int) -> SealedRound:
         return current_round(self._ledger, self._policy, self._history, round_number, self._model)
 
-    def _outcome(self, sealed: SealedRound, decision: Decision, refused: dict[str, str], gas_seal: int) -> RoundOutcome:
+    def _outcome(
+        self, sealed: SealedRound, decision: Decision, refused: dict[str, str], seal: tuple[int, bytes]
+    ) -> RoundOutcome:
         with self._clock.part("chain"):
             reputation = self._ledger.reputation()
         return RoundOutcome(
@@ -424,8 +429,10 @@ class Hearth(Strategy):
             absent=refused,
             dissent=decision.dissent,
             reputation=dict(zip(self._customers, reputation, strict=True)),
-            gas_seal=gas_seal,
+            gas_seal=seal[0],
             gas_finalise=decision.gas,
+            tx_seal=hex32(seal[1]),
+            tx_finalise=hex32(decision.tx),
             seconds=time.perf_counter() - self._started,
         )
 

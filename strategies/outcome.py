@@ -37,6 +37,8 @@ class RoundOutcome:
         Everyone's reputation after the round.
     gas_seal, gas_finalise : int
         Gas used.
+    tx_seal, tx_finalise : str
+        Hashes of the two transactions (0x...).
     seconds : float
         Wall time from the first message to the finalised round.
     """
@@ -57,4 +59,6 @@ class RoundOutcome:
     reputation: dict[str, int]
     gas_seal: int
     gas_finalise: int
+    tx_seal: str
+    tx_finalise: str
     seconds: float

@@ -152,6 +152,8 @@ def _metrics(task: ChainTask, timeline: list[tuple[int, ...]], checked: Checked)
         "reputation": dict(zip(task.customers, timeline[round_.number], strict=True)),
         "gas_seal": round_.seal.gas,
         "gas_finalise": round_.finalisation.gas,
+        "tx_seal": hex32(round_.seal.tx),
+        "tx_finalise": hex32(round_.finalisation.tx),
     }
 
 

@@ -36,6 +36,7 @@ class Seal:
     manifest: BlobRef
     participants: tuple[int, ...]
     gas: int
+    tx: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Finalisation:
     signatures: tuple[bytes, ...]
     sender: str
     gas: int
+    tx: bytes
 
     @property
     def record(self) -> BlobRef:
@@ -168,7 +170,7 @@ def _apply(task: ChainTask, tx: Transaction, name: str, event: dict[str, Any], p
         task.round(event["round"]).submissions.append(signed)
     elif name == "RoundSealed":
         manifest = BlobRef(event["manifest"], event["size"], cid_to_text(event["cid"]))
-        seal = Seal(event["root"], manifest, indices(event["participants"]), tx.gas)
+        seal = Seal(event["root"], manifest, indices(event["participants"]), tx.gas, tx.hash)
         task.round(event["round"]).seal = seal
         same(f"{place}, sender", task.manufacturer, tx.sender)
     elif name == "RoundFinalised":
@@ -220,4 +222,5 @@ def _finalisation(task: ChainTask, tx: Transaction, event: dict[str, Any], place
         signatures=tuple(arguments["signatures"]),
         sender=tx.sender,
         gas=tx.gas,
+        tx=tx.hash,
     )

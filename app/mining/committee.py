@@ -48,6 +48,8 @@ class Decision:
         Miners that are not part of the quorum, or failed as leaders, or signed two things; and why.
     gas : int
         What the finalising transaction used.
+    tx : bytes
+        Its hash (32 bytes).
     chain_seconds : float
         Wall time spent on chain.
     """
@@ -60,6 +62,7 @@ class Decision:
     void: bool
     dissent: dict[str, str]
     gas: int
+    tx: bytes
     chain_seconds: float
 
 
@@ -172,5 +175,6 @@ def _decision(session: _Session, done: Finalisation) -> Decision:
         void=evaluation.void,
         dissent={miner: why for miner, why in ballot.dissent.items() if miner not in agreed} | session.faults,
         gas=done.gas,
+        tx=done.tx,
         chain_seconds=session.chain_seconds,
     )

@@ -82,6 +82,7 @@ class DistantCommittee:
             void=record.evaluation.void,
             dissent=silent,
             gas=done.gas,
+            tx=done.tx,
             chain_seconds=waited,
         )
 

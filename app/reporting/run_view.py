@@ -55,6 +55,8 @@ class RoundView:
         Everybody's after the round.
     digests : dict of str to (str, str)
         sha-256 and CID of ``model``, ``manifest`` and ``record``.
+    transactions : dict of str to str
+        Hashes of the transactions that sealed and finalised it.
     """
 
     number: int
@@ -73,6 +75,7 @@ class RoundView:
     seconds: float
     reputation: dict[str, int]
     digests: dict[str, tuple[str, str]]
+    transactions: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +219,7 @@ def _round(directory: RunDirectory, metrics: dict[str, Any], number: int) -> Rou
                 name: (_text(metrics[name]["sha256"]), _text(metrics[name]["cid"]))
                 for name in ("model", "manifest", "record")
             },
+            transactions={"sealed by": _text(metrics["tx_seal"]), "finalised by": _text(metrics["tx_finalise"])},
         )
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _broken(directory.metrics_path, f"line {number} is not a round's ({error})") from error

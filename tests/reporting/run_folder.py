@@ -43,6 +43,8 @@ def metrics(number: int, **changes: Any) -> dict[str, Any]:
         "reputation": dict(zip(ADDRESSES, (5 + number, 5 + number, 0), strict=True)),
         "gas_seal": 40_000,
         "gas_finalise": 60_000 + number,
+        "tx_seal": f"0x5ea1{number:060x}",
+        "tx_finalise": f"0xf1a1{number:060x}",
         "seconds": 0.5,
         "accuracy": 0.5 + number / 8,
         "loss": 1.0 / number,
