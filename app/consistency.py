@@ -223,8 +223,16 @@ def _validate_data(data: DataConfig) -> None:
             raise ConfigError(f"data.{key}", f"is not used by data={data.name}", "null, or data=folder, or data=mnist")
 
 
+def installed_models() -> tuple[str, ...]:
+    """Return the names of models that somebody installed."""
+    from app.learning.models.installed import names  # loads torch
+
+    return names()
+
+
 def _validate_model(model: ModelConfig) -> None:
-    one_of("model.name", model.name, MODELS)
+    if model.name not in MODELS:
+        one_of("model.name", model.name, (*MODELS, *installed_models()))
     one_of("model.head", model.head, HEADS)
     in_range("model.bottleneck", model.bottleneck, 1, 4096)
     if len(model.hidden) > 8:

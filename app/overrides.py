@@ -165,7 +165,9 @@ def _known(override: Override, keys: Collection[str], choices: Mapping[str, tupl
     if key not in keys and key not in choices:
         raise unknown(key, [*keys, *choices])
     section, _, leaf = key.rpartition(".")
-    if leaf == "name" and section in choices:
+    # What conf/ has no file of may be a model that somebody installed (`app.learning.models.installed`).
+    other = section == "model" and _value(override) not in choices.get("model", ())
+    if leaf == "name" and section in choices and not other:
         raise ConfigError(key, "is set by the choice", [f"{section}={choice}" for choice in choices[section]])
     return key
 

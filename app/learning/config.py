@@ -57,7 +57,8 @@ class ModelConfig:
     Attributes
     ----------
     name : str
-        One of `MODELS`; ``auto`` takes what fits the data, and for images whether features are noised.
+        One of `MODELS`, or an installed one (`app.learning.models.installed`); ``auto`` takes what fits the data, and
+        for images whether features are noised.
     split : str
         Last stage that runs on the phone; ``auto`` is ``bottleneck`` where features are noised and the stage before
         it where they are not.

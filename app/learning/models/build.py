@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from app.learning.config import HEADS, MODELS, ModelConfig
 from app.learning.data import Inputs
 from app.learning.form import RecordForm
-from app.learning.models import cnn, mlp, scattering, signal
+from app.learning.models import cnn, installed, mlp, scattering, signal
 from app.learning.models.discriminant import DiscriminantHead
 from app.learning.models.heads import Head, MlpHead, PrototypeHead, uniform_start
 from app.learning.models.phone import Phone, Prepare
@@ -25,6 +25,7 @@ Augment = Callable[[Inputs, np.random.Generator], Inputs]
 _MODELS_OF_KIND = {"signal": ("signal",), "image": ("scattering", "mlp", "cnn"), "table": ("mlp",)}
 _BOTTLENECK = {"scattering": 256, "signal": 32, "cnn": 32, "mlp": 32}
 """Measured: what is learnt from few records wants few features; the fixed transform's components are worth more."""
+_FEATURES = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,13 +121,19 @@ def build(
 
 def bottleneck_width(model: ModelConfig, form: RecordForm, *, noised: bool) -> int:
     """Return how many features the stage ``bottleneck`` of the model gives that `build` builds."""
-    return _BOTTLENECK[_model_name(model, form, noised)] if model.bottleneck is None else model.bottleneck
+    return (
+        _BOTTLENECK.get(_model_name(model, form, noised), _FEATURES) if model.bottleneck is None else model.bottleneck
+    )
 
 
 def _model_name(model: ModelConfig, form: RecordForm, noised: bool) -> str:
     fitting = _MODELS_OF_KIND[form.kind]
+    if model.name in installed.names() and model.name not in MODELS:
+        if form.kind not in (kinds := tuple(installed.load(model.name).KINDS)):
+            raise ConfigError("model.name", f"{model.name} does not read {form.kind} data", allowed=kinds)
+        return model.name
     if model.name not in MODELS:
-        raise ConfigError("model.name", f"there is no model {model.name!r}", allowed=MODELS)
+        raise ConfigError("model.name", f"there is no model {model.name!r}", allowed=(*MODELS, *installed.names()))
     if model.name not in ("auto", *fitting):
         raise ConfigError("model.name", f"{model.name} does not read {form.kind} data", allowed=("auto", *fitting))
     if model.name != "auto":
@@ -151,6 +158,10 @@ def _stages(
     name: str, form: RecordForm, bottleneck: int
 ) -> tuple[dict[str, nn.Module], Prepare, Augment, tuple[int, ...]]:
     """Return a model's stages, its transform, its augmentation, and the shape of one prepared record."""
+    if name not in MODELS:
+        own = installed.load(name)
+        record = tuple(own.shape(form.input_shape))
+        return own.stages(record, bottleneck), own.prepare, own.augment, record
     if name == "signal":
         return signal.stages(bottleneck), signal.prepare, signal.augment, (SIZE,)
     if name in ("cnn", "scattering"):
