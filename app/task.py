@@ -41,7 +41,7 @@ from app.protocol.tensors import pack, unpack
 from app.run_directory import RunDirectory
 from app.runtime import use_one_thread
 from app.settings import Config
-from app.store.base import BlobStore
+from app.store.base import BlobStore, pin_name, reference
 from app.store.factory import open_store
 from strategies.stopwatch import Stopwatch
 
@@ -199,6 +199,7 @@ def _committee(parties: Parties, ledger: TaskLedger, store: BlobStore) -> Judges
 def _publish_policy(prepared: Prepared, store: BlobStore) -> Policy:
     config, mec = prepared.config, prepared.model.mec
     initial, _ = Grid(config.strategy.fractional_bits).encode(get_vector(mec), MODEL_DTYPE)
+    model, frozen = pack(initial, layout(mec), MODEL_DTYPE), save_frozen(prepared.model)
     policy = Policy(
         rounds=config.rounds,
         f=config.strategy.f,
@@ -215,11 +216,12 @@ def _publish_policy(prepared: Prepared, store: BlobStore) -> Policy:
         copy_cosine=round(config.strategy.copy_cosine * MILLION),
         strikes=config.strategy.strikes,
         layout=layout(mec),
-        model=store.put(pack(initial, layout(mec), MODEL_DTYPE), "task/initial-model"),
-        frozen=store.put(save_frozen(prepared.model), "task/frozen-part"),
+        model=reference(model),
+        frozen=reference(frozen),
         config=_of_the_task(config) | {"inputs": RecordForm.of(prepared.data.summary).to_json()},
     )
-    store.put(policy.to_bytes(), "task/policy")
+    for what, blob in (("initial-model", model), ("frozen-part", frozen), ("policy", policy.to_bytes())):
+        store.put(blob, pin_name(policy.digest, what))
     return policy
 
 

@@ -40,7 +40,7 @@ from app.protocol.presence import Presence
 from app.protocol.receipt import Receipt, SignedReceipt
 from app.protocol.signing import Domain
 from app.protocol.tensors import blob_limit
-from app.store.base import BlobStore, reference
+from app.store.base import BlobStore, pin_name, reference
 from strategies.aggregation import least_valid
 from strategies.outcome import RoundOutcome
 from strategies.stopwatch import Stopwatch
@@ -300,7 +300,7 @@ class Hearth(Strategy):
             raise RoundError(f"round {server_round}: no customer sent an update that can be sealed ({reasons})")
         with self._clock.part("store"):
             for customer, reply in collected.replies.items():
-                self._store.put(reply.update, f"round-{server_round:04d}/update/{customer}")
+                self._store.put(reply.update, pin_name(self._task, f"update/{customer}", server_round))
         manifest = Manifest.of(server_round, list(receipts.values()))
         sealed, sent = self._seal(server_round, manifest)
         self._decide(sealed, collected.refused, sent.gas, sent.hash)
@@ -401,7 +401,7 @@ class Hearth(Strategy):
     def _seal(self, round_number: int, manifest: Manifest) -> tuple[SealedRound, Sent]:
         """Commit the manifest on chain; return the round as the chain now states it, and the transaction."""
         with self._clock.part("store"):
-            blob = self._store.put(manifest.to_bytes(), f"round-{round_number:04d}/manifest")
+            blob = self._store.put(manifest.to_bytes(), pin_name(self._task, "manifest", round_number))
         root = manifest.tree(self._domain).root
         present = {signed.customer for signed in manifest.receipts}
         participants = tuple(i for i, address in enumerate(self._customers) if address in present)

@@ -38,6 +38,10 @@ class MecConfig:
             raise ConfigError("customers", "must be given: nobody else is served", "a file of cards or addresses")
         for name in self.names or ():
             split_address("names", name)
+        host, _ = split_address("listen.address", self.listen.address)
+        if self.names is None and host in ("0.0.0.0", "[::]"):  # noqa: S104 - it is refused
+            problem = f"must be given with listen.address={self.listen.address}: no phone calls it that"
+            raise ConfigError("names", problem, 'a list such as ["mec.example.org:7800"]')
         if not 0 <= self.grace <= 3600:
             raise ConfigError("grace", f"{self.grace} is out of range", "0 to 3600 seconds")
         one_of("log", self.log, FORMATS)

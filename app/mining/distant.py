@@ -20,7 +20,7 @@ from app.mining.round import SealedRound
 from app.protocol.digest import hex32, sha256
 from app.protocol.errors import LedgerError, RoundError
 from app.protocol.verdict import Verdict
-from app.store.base import BlobStore
+from app.store.base import BlobStore, pin_name
 
 
 class DistantCommittee:
@@ -71,7 +71,7 @@ class DistantCommittee:
                 f"round {sealed.round}: the miners finalised model {hex32(done.model)}, and its updates make {made}"
             )
         record = record_of(self._store, done)
-        model = self._store.put(outcome.model, f"round-{sealed.round:04d}/model")
+        model = self._store.put(outcome.model, pin_name(sealed.policy.digest, "model", sealed.round))
         silent = {seat.miner: "did not sign" for index, seat in enumerate(sealed.miners) if index not in done.signers}
         return Decision(
             verdict=_verdict(sealed, done),

@@ -16,7 +16,7 @@ from app.protocol.digest import BlobRef, sha256
 from app.protocol.errors import RoundError
 from app.protocol.record import Election, RoundRecord, Ticket
 from app.protocol.verdict import Verdict
-from app.store.base import BlobStore, reference
+from app.store.base import BlobStore, pin_name, reference
 
 
 class Miner:
@@ -103,8 +103,9 @@ class Miner:
 
     def publish(self, vote: Vote) -> tuple[BlobRef, BlobRef]:
         """Put a vote's record and model into the store, as the leader does; return where they are."""
-        name = f"round-{vote.verdict.round:04d}"
-        return self._store.put(vote.record, f"{name}/record"), self._store.put(vote.model, f"{name}/model")
+        task, number = vote.verdict.task, vote.verdict.round
+        record = self._store.put(vote.record, pin_name(task, "record", number))
+        return record, self._store.put(vote.model, pin_name(task, "model", number))
 
     def finalise(self, sealed: SealedRound, verdict: Verdict, signatures: Sequence[bytes]) -> None:
         """Send a verdict with its quorum's signatures as leader, in the turn of its rank, and wait for its block.

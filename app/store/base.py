@@ -122,6 +122,22 @@ def check_reference(ref: BlobRef, max_bytes: int) -> CID:
     return cid
 
 
+def pin_name(task: bytes, what: str, round_number: int | None = None) -> str:
+    """Return what a task's blob is called, so that a store which serves many tasks can be tidied task by task.
+
+    Parameters
+    ----------
+    task : bytes
+        Digest of the task's policy (32 bytes); its first 8 bytes begin the name.
+    what : str
+        ``model``, ``manifest``, ``update/0x...`` and so on.
+    round_number : int, optional
+        The round that it belongs to.
+    """
+    middle = "" if round_number is None else f"round-{round_number:04d}/"
+    return f"{task[:8].hex()}/{middle}{what}"
+
+
 def check_name(name: str) -> None:
     """Raise `StoreError` unless ``name`` is fit to be the name of a pin."""
     if not name.isprintable() or len(name.encode(errors="replace")) > MAX_NAME_BYTES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def verdict_on() -> Iterator[Callable[[Path], str]]:
+def verdict_on() -> Callable[[Path], str]:
     """Audit a directory: ``ok``, or the failure's message.
 
     A chain's file is re-executed once for the same bytes: what is audited is as untouched as the file.
@@ -39,12 +39,12 @@ def verdict_on() -> Iterator[Callable[[Path], str]]:
         return known[key]
 
     def audit(directory: Path) -> str:
-        try:
-            run_module.audit_run(directory, Report(str(directory)))
-        except AuditError as error:
-            return str(error)
+        with pytest.MonkeyPatch.context() as patch:  # for this call alone: other tests audit in earnest
+            patch.setattr(run_module, "reexecute", once)
+            try:
+                run_module.audit_run(directory, Report(str(directory)))
+            except AuditError as error:
+                return str(error)
         return "ok"
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "reexecute", once)
-        yield audit
+    return audit

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from app.customer.cache import Cache
 from app.customer.cipher import Cipher
 from app.customer.distant_mec import DistantMec
 from app.customer.job import Job, MecServer
+from app.customer.mec_config import MecConfig
 from app.customer.mec_messages import (
     SERVICE,
     answer_from_bytes,
@@ -34,6 +37,7 @@ from app.customer.wire import FeatureRelease
 from app.protocol.errors import ConfigError, ProtocolError, RefusedError, ServiceError, ServiceUnavailableError
 from app.protocol.keys import simulation_account
 from app.service.client import Client
+from app.service.config import compose_service
 from app.service.listen import ListenConfig
 from app.service.metrics import Metrics
 from app.service.server import Server
@@ -52,13 +56,19 @@ def release(records: int = 20, key: str = KEY) -> FeatureRelease:
 class Running:
     """A service on loopback and its clock."""
 
-    def __init__(self, folder: Path, most_bytes: int = 2**30, cipher: Cipher | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        most_bytes: int = 2**30,
+        cipher: Cipher | None = None,
+        address: str = "127.0.0.1:0",
+    ) -> None:
         self.now, self.metrics = 1_000_000.0, Metrics("mec")
         self.cache = Cache(folder, most_bytes, cipher)
         self.names = ["mec.example.org:7800"]
-        service = MecService(CUSTOMERS, self.names, self.cache, split_model, self.metrics, self.tick)
+        service = self.service = MecService(CUSTOMERS, self.names, self.cache, split_model, self.metrics, self.tick)
         service._names = self.names  # type: ignore[assignment]
-        self.server = Server(SERVICE, service.methods, LISTEN, self.metrics)
+        self.server = Server(SERVICE, service.methods, replace(LISTEN, address=address), self.metrics)
         self.names.append(self.server.address)
         self.server.start()
 
@@ -92,9 +102,9 @@ def test_a_customer_contributes_the_same_bytes_through_a_service(running: Runnin
     assert list((tmp_path / "mec" / CUSTOMERS[0]).iterdir()) == []  # the task is over
 
 
-def _through(running: Running) -> Cast:
+def _through(running: Running, patience: float = 0.3) -> Cast:
     def server(index: int, home: Path) -> MecServer:
-        return running.mec(index)
+        return running.mec(index, patience=patience)
 
     return Cast(wallet, server)
 
@@ -298,3 +308,34 @@ def test_metadata_from_anybody_raises_our_errors_alone(metadata: dict[str, str])
 
 def test_the_world_has_a_form() -> None:
     assert replace(world().policy).config["inputs"]["kind"] == "image"
+
+
+def test_a_server_that_dies_in_the_middle_of_a_training_is_asked_again(tmp_path: Path) -> None:
+    """The phone's one call goes on to the server that comes back: the release is on its disk."""
+    of, began, die = world(), threading.Event(), threading.Event()
+    first = Running(tmp_path / "mec")
+
+    def stuck(policy: object, frozen: bytes) -> object:
+        began.set()
+        die.wait(60)
+        raise ProtocolError("this process is dead")
+
+    phone = simulated_customer(of.policy, 0, tmp_path / "there", cast=_through(first, patience=60))
+    here = of.customer(0, tmp_path / "here").participate(of.announcement(), *of.blobs())
+    first.service._split_model = stuck  # type: ignore[assignment]
+    with ThreadPoolExecutor(1) as pool:
+        contribution = pool.submit(phone.participate, of.announcement(), *of.blobs())
+        assert began.wait(60)
+        first.server.stop(0)
+        second = Running(tmp_path / "mec", address=first.server.address)
+        assert contribution.result(60).update == here.update
+        die.set()
+    second.server.stop(0)
+
+
+def test_a_server_for_everybody_must_know_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "mec.yaml"
+    file.write_text("customers: x\nlisten:\n  address: 0.0.0.0:7800\n  certificate: a\n  key: b\n")
+    with pytest.raises(ConfigError, match="names: must be given with"):
+        compose_service("mec", MecConfig, [], file)
+    assert compose_service("mec", MecConfig, ["names=['mec.example.org:7800']"], file).names

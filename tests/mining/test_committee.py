@@ -64,7 +64,8 @@ def test_four_honest_miners(world) -> None:
     assert decision.dissent == {}
     assert not decision.void
     assert [entry.index for entry in decision.entries if entry.mark is Mark.L] == [4]
-    assert world.store.names[-2:] == ["round-0003/record", "round-0003/model"]
+    task = world.policy.digest[:8].hex()
+    assert world.store.names[-2:] == [f"{task}/round-0003/record", f"{task}/round-0003/model"]
 
 
 @pytest.mark.parametrize("kind", BYZANTINE)

@@ -107,4 +107,5 @@ def test_the_blobs_are_published_by_name(world) -> None:
     record, model = miner.publish(vote)
     assert world.store.get(record, 10**6) == vote.record
     assert world.store.get(model, 10**6) == vote.model
-    assert world.store.names[-2:] == ["round-0003/record", "round-0003/model"]
+    task = world.policy.digest[:8].hex()
+    assert world.store.names[-2:] == [f"{task}/round-0003/record", f"{task}/round-0003/model"]
