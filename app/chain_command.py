@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from app.command_line import Parser, chain_id, columns
+from app.command_line import Parser, chain_id, columns, dispatch
 from app.protocol.errors import ConfigError
 
 _ABOUT = """\
@@ -36,11 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     HearthError
         If what was asked for cannot be done.
     """
-    try:
-        options = _parse(list(arguments) or ["--help"])
-    except SystemExit as end:  # argparse ends so after --help
-        return int(end.code or 0)
-    return {"new": _new, "serve": _serve, "show": _show}[options.command](options)
+    return dispatch(arguments, _parse, {"new": _new, "serve": _serve, "show": _show})
 
 
 def _new(options: argparse.Namespace) -> int:

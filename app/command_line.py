@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from app.protocol.errors import ConfigError
@@ -18,6 +20,36 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Refuse what was typed."""
         raise ConfigError(self.prog, message, f"see {self.prog} --help")
+
+
+def service_parser(party: str, verb: str, text: str, about: str) -> Parser:
+    """Return the parser of a command that runs a party as a process, configured by ``conf/PARTY.yaml``."""
+    parser = Parser(prog=f"hearth {party}", description=about)
+    command = parser.add_subparsers(dest="command", required=True, metavar="COMMAND").add_parser(
+        verb, help=text, description=about
+    )
+    command.add_argument("--config", metavar="FILE", type=Path, help=f"YAML with keys of conf/{party}.yaml")
+    command.add_argument("overrides", metavar="key=value", nargs="*", help=f"keys of conf/{party}.yaml")
+    return parser
+
+
+def dispatch(
+    arguments: Sequence[str],
+    parse: Callable[[Sequence[str]], argparse.Namespace],
+    actions: Mapping[str, Callable[[argparse.Namespace], int]],
+) -> int:
+    """Parse what was typed after a command of ours (nothing is ``--help``), act on it, and return the exit code.
+
+    Raises
+    ------
+    HearthError
+        If what was asked for cannot be done.
+    """
+    try:
+        options = parse(list(arguments) or ["--help"])
+    except SystemExit as end:  # argparse ends so after --help
+        return int(end.code or 0)
+    return actions[options.command](options)
 
 
 def columns(rows: list[tuple[str, ...]], indent: str = "  ") -> list[str]:

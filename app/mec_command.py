@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.command_line import Parser
+from app.command_line import dispatch, service_parser
 
 _ABOUT = """\
 A MEC server keeps the features that phones release, and trains heads on them. It serves the customers it is told of and
@@ -26,16 +26,11 @@ def main(arguments: Sequence[str]) -> int:
     HearthError
         If the configuration is wrong.
     """
-    parser = Parser(prog="hearth mec", description=_ABOUT)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    serve = commands.add_parser("serve", help="serve phones until it is stopped", description=_ABOUT)
-    serve.add_argument("--config", metavar="FILE", type=Path, help="YAML with keys of conf/mec.yaml")
-    serve.add_argument("overrides", metavar="key=value", nargs="*", help="keys of conf/mec.yaml")
-    try:
-        options = parser.parse_args(list(arguments) or ["--help"])
-    except SystemExit as end:  # argparse ends so after --help
-        return int(end.code or 0)
-    return _serve(options)
+    return dispatch(arguments, _parse, {"serve": _serve})
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    return service_parser("mec", "serve", "serve phones until it is stopped", _ABOUT).parse_args(arguments)
 
 
 def _serve(options: argparse.Namespace) -> int:

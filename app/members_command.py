@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.command_line import Parser, columns
+from app.command_line import Parser, columns, dispatch
 from app.protocol.errors import ConfigError
 
 _ABOUT = """\
@@ -29,11 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     HearthError
         If what was asked for cannot be done.
     """
-    try:
-        options = _parse(list(arguments) or ["--help"])
-    except SystemExit as end:  # argparse ends so after --help
-        return int(end.code or 0)
-    return {"card": _card, "show": _show, "node-keys": _node_keys}[options.command](options)
+    return dispatch(arguments, _parse, {"card": _card, "show": _show, "node-keys": _node_keys})
 
 
 def _card(options: argparse.Namespace) -> int:

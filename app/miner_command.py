@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.command_line import Parser
+from app.command_line import dispatch, service_parser
 
 _ABOUT = """\
 A miner follows a task on its chain, judges every sealed round from the blobs that the chain binds, votes when another
@@ -26,16 +26,11 @@ def main(arguments: Sequence[str]) -> int:
     HearthError
         If the configuration is wrong, or the task cannot be followed.
     """
-    parser = Parser(prog="hearth miner", description=_ABOUT)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="follow a task until it ends", description=_ABOUT)
-    run.add_argument("--config", metavar="FILE", type=Path, help="YAML with keys of conf/miner.yaml")
-    run.add_argument("overrides", metavar="key=value", nargs="*", help="keys of conf/miner.yaml")
-    try:
-        options = parser.parse_args(list(arguments) or ["--help"])
-    except SystemExit as end:  # argparse ends so after --help
-        return int(end.code or 0)
-    return _run(options)
+    return dispatch(arguments, _parse, {"run": _run})
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    return service_parser("miner", "run", "follow tasks until it is stopped", _ABOUT).parse_args(arguments)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.command_line import Parser
+from app.command_line import Parser, dispatch
 from app.protocol.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
@@ -28,11 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     HearthError
         If what was asked for cannot be done.
     """
-    try:
-        options = _parse(list(arguments) or ["--help"])
-    except SystemExit as end:  # argparse ends so after --help
-        return int(end.code or 0)
-    return {"show": _show, "export": _export, "import": _import, "gc": _gc}[options.command](options)
+    return dispatch(arguments, _parse, {"show": _show, "export": _export, "import": _import, "gc": _gc})
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -22,7 +22,10 @@ OWN_WORD = {
     "metrics.jsonl": ("seconds",),
     "config.yaml": (
         *("name", "data/path", "wallet", "engine/workers", "store/url"),
-        *("chain/url", "chain/confirmations"),
+        *("chain/url", "chain/confirmations", "store/path", "store/most_bytes", "store/pinning"),
+        *("members/name", "members/path", "members/join_seconds", "members/reply_seconds"),
+        *("contribution/name", "contribution/permutations", "tracker/name", "tracker/place", "tracker/group"),
+        *("probe/name", "probe/epsilons", "probe/records", "probe/passes"),
     ),
 }
 """Members that nothing signed or committed confirms; see `app.audit.files`."""

@@ -16,20 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from app.ledger.keystore import create, new_key
+from tests.ports import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(sys.executable).parent
 PASSWORD = "of this test alone"
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def wait_until(holds: Callable[[], Any], what: str, seconds: float = 120) -> Any:
