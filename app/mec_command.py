@@ -37,8 +37,6 @@ def _serve(options: argparse.Namespace) -> int:
     from app.launch import limit_threads
 
     limit_threads()
-    import platformdirs
-
     from app.customer.cache import Cache
     from app.customer.cipher import Cipher
     from app.customer.mec_config import MecConfig
@@ -48,13 +46,12 @@ def _serve(options: argparse.Namespace) -> int:
     from app.runtime import use_one_thread
     from app.service.config import compose_service
     from app.service.metrics import Metrics
-    from app.service.process import log_to_stderr, until_stopped
+    from app.service.process import log_to_stderr, state_folder, until_stopped
     from app.service.server import Server
 
     config = compose_service("mec", MecConfig, options.overrides, options.config)
     customers = read_customers(config.customers or "")
-    state = Path(platformdirs.user_state_dir("hearth", appauthor=False)) / "mec"
-    folder = Path(config.cache.folder).expanduser().absolute() if config.cache.folder else state
+    folder = state_folder(config.cache.folder, "mec")
     cipher = Cipher.from_file(Path(config.cache.key_file).expanduser()) if config.cache.key_file else None
     log_to_stderr(config.log)
     use_one_thread()

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     from app.ledger.task_ledger import TaskLedger
     from app.ledger.tasks import find_tasks
     from app.members import read_members
-    from app.mining.process import policy_of
+    from app.mining.follower import policy_of
     from app.places import contract_of, open_place
     from app.reporting.status import describe, status_of
 

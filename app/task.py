@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
@@ -42,7 +41,7 @@ from app.run_directory import RunDirectory
 from app.runtime import use_one_thread
 from app.settings import Config
 from app.store.base import BlobStore, pin_name, reference
-from app.store.factory import open_store
+from app.store.factory import configured_store
 from strategies.stopwatch import Stopwatch
 
 _FUNDS = 10**24
@@ -158,15 +157,7 @@ def publish(prepared: Prepared, directory: RunDirectory, stopwatch: Stopwatch) -
         If the chain or the store cannot be had as configured.
     """
     config = prepared.config
-    blobs = Path(config.store.path).expanduser() if config.store.path else directory.blobs_path
-    store = open_store(
-        config.store.name,
-        path=blobs,
-        url=config.store.url,
-        most_bytes=config.store.most_bytes,
-        pinning=config.store.pinning,
-        patient=config.members.elsewhere,
-    )
+    store = configured_store(config.store, default=directory.blobs_path, patient=config.members.elsewhere)
     with stopwatch.part("store"):
         policy = _publish_policy(prepared, store)
     parties = prepared.parties

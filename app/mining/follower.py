@@ -18,6 +18,19 @@ from app.protocol.policy import Policy
 from app.store.base import BlobStore, reference
 
 
+def policy_of(ledger: TaskLedger, store: BlobStore) -> Policy:
+    """Return a task's policy: the chain has its digest, which is all that is needed to find it.
+
+    Raises
+    ------
+    StoreError
+        If the store does not have it.
+    ProtocolError
+        If it is none.
+    """
+    return Policy.from_bytes(store.get_block(ledger.state().policy))
+
+
 class Follower:
     """One task as its miner sees it.
 

@@ -6,7 +6,6 @@ import logging
 import threading
 from pathlib import Path
 
-import platformdirs
 from eth_account.signers.local import LocalAccount
 
 from app.ledger.chain import Chain, rpc_chain
@@ -18,20 +17,20 @@ from app.ledger.transaction import Waiting
 from app.members import Members, read_members
 from app.mining.config import MinerConfig
 from app.mining.daemon import MinerDaemon
-from app.mining.follower import Follower
+from app.mining.follower import Follower, policy_of
 from app.mining.messages import SERVICE
 from app.mining.miner import Miner
 from app.mining.peer import Peer
 from app.mining.promises import Promises
 from app.parties import vrf_secret
 from app.protocol.errors import ConfigError, HearthError, ServiceUnavailableError
-from app.protocol.policy import Policy
 from app.protocol.vrf import public_key
 from app.service.client import Client
 from app.service.metrics import Metrics
+from app.service.process import state_folder
 from app.service.server import Caller, Method, Server
 from app.store.base import BlobStore
-from app.store.factory import open_store
+from app.store.factory import configured_store
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE = 5.0  # seconds between two searches for a task
@@ -49,14 +48,12 @@ def run_miner(config: MinerConfig, account: LocalAccount, stopped: threading.Eve
     """
     members = read_members(config.members, "members") if config.members else Members((), ())
     desk, metrics = Desk(), Metrics("miner")
-    node, state = config.chain.chain, _state_folder(config, account.address)
+    node, state = config.chain.chain, state_folder(config.state, "miner", account.address)
     waiting = Waiting(confirmations=node.depth)
     journal = state / "journal"
     chain = rpc_chain(node.address, node.chain_id, where=node.url, journal=journal, waiting=waiting, patient=True)
     try:
-        blobs = Path(config.store.path).expanduser() if config.store.path else None
-        given = config.store
-        store = open_store(given.name, path=blobs, url=given.url, most_bytes=given.most_bytes, patient=True)
+        store = configured_store(config.store, patient=True)
         try:
             chain.recover(account)
             server = Server(SERVICE, desk.methods, config.listen, metrics)
@@ -121,25 +118,6 @@ def _daemon(
     _LOG.info("task %s on chain %d, %d other miners", ledger.address, ledger.chain_id, len(peers))
     follower = Follower(ledger, store, policy_of(ledger, store))
     return MinerDaemon(miner, peers, ledger, follower, metrics, depth=config.chain.chain.depth)
-
-
-def policy_of(ledger: TaskLedger, store: BlobStore) -> Policy:
-    """Return a task's policy: the chain has its digest, which is all that is needed to find it.
-
-    Raises
-    ------
-    StoreError
-        If the store does not have it.
-    ProtocolError
-        If it is none.
-    """
-    return Policy.from_bytes(store.get_block(ledger.state().policy))
-
-
-def _state_folder(config: MinerConfig, miner: str) -> Path:
-    if config.state:
-        return Path(config.state).expanduser().absolute()
-    return Path(platformdirs.user_state_dir("hearth", appauthor=False)) / "miner" / miner
 
 
 def _next_task(chain: Chain, miner: str, stopped: threading.Event) -> TaskLedger | None:

@@ -10,6 +10,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
 
 FORMATS = ("text", "json")
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -39,6 +42,13 @@ def log_to_stderr(form: str) -> None:
     root.setLevel(logging.INFO)
     for noisy in ("urllib3", "web3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def state_folder(given: str | None, *party: str) -> Path:
+    """Return the folder for what a party must remember: the given one, or its own in the user's state directory."""
+    if given:
+        return Path(given).expanduser().absolute()
+    return Path(platformdirs.user_state_dir("hearth", appauthor=False)).joinpath(*party)
 
 
 @contextmanager

@@ -3,12 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.protocol.errors import ConfigError
 from app.store.base import BlobStore
 from app.store.embedded import EmbeddedStore
 
+if TYPE_CHECKING:
+    from app.settings import StoreConfig
+
 STORES = ("embedded", "ipfs")
+
+
+def configured_store(config: StoreConfig, *, default: Path | None = None, patient: bool = False) -> BlobStore:
+    """Open the blob store of a configuration's section ``store``.
+
+    Parameters
+    ----------
+    config : StoreConfig
+        The section.
+    default : Path, optional
+        The directory of an embedded store where the section names none.
+    patient : bool, default False
+        As `open_store` takes it, and raises.
+    """
+    return open_store(
+        config.name,
+        path=Path(config.path).expanduser() if config.path else default,
+        url=config.url,
+        most_bytes=config.most_bytes,
+        pinning=config.pinning,
+        patient=patient,
+    )
 
 
 def open_store(

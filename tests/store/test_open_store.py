@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from app.protocol.errors import ConfigError, StoreUnavailableError
+from app.protocol.errors import ConfigError, StoreError, StoreUnavailableError
+from app.settings import StoreConfig
+from app.store.base import BlobStore
 from app.store.embedded import EmbeddedStore
-from app.store.factory import open_store
+from app.store.factory import configured_store, open_store
 from app.store.kubo import KuboStore
 from tests.store.kubo_server import KuboServer
 
@@ -27,6 +29,27 @@ def test_ipfs() -> None:
         assert isinstance(store, KuboStore)
         assert store.get(store.put(b"x"), 1) == b"x"
         store.close()
+
+
+def test_all_that_a_section_says_reaches_the_store(tmp_path: Path) -> None:
+    """A miner and the manufacturer read the same section, so a miner's blobs are pinned elsewhere too."""
+
+    def put(config: StoreConfig, default: Path | None, blob: bytes) -> BlobStore:
+        store = configured_store(config, default=default)
+        store.put(blob)
+        store.close()
+        return store
+
+    with KuboServer() as node:
+        put(StoreConfig("ipfs", node.url, None, None, "far-away"), None, b"x")
+        assert [options["service"] for command, options, _ in node.requests if command == "pin/remote/add"] == [
+            "far-away"
+        ]
+    here = StoreConfig("embedded", None, str(tmp_path / "here"), 2**20, None)
+    with pytest.raises(StoreError, match=f"^blob store {tmp_path / 'here'} is full"):
+        put(here, tmp_path / "default", bytes(2**20 + 1))
+    put(StoreConfig("embedded", None, None, None, None), tmp_path / "default", b"x")
+    assert (tmp_path / "default" / "blocks").is_dir()
 
 
 def test_ipfs_without_a_node_fails_at_once(monkeypatch) -> None:
