@@ -18,11 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from app.contribution_config import ContributionConfig
-from app.mining.recovery import read_manifest
+from app.mining.recovery import read_manifest, read_record
 from app.protocol.digest import BlobRef
 from app.protocol.fixed_point import MODEL_DTYPE, apply_update
 from app.protocol.policy import Policy
-from app.protocol.record import RoundRecord
 from app.protocol.tensors import blob_limit, pack, unpack
 from app.store.base import BlobStore
 from strategies.aggregation import aggregator, combine
@@ -74,7 +73,7 @@ def shares(policy: Policy, store: BlobStore, manifest: BlobRef, record: BlobRef)
         If they cannot be had.
     """
     signed = {one.customer: one.receipt for one in read_manifest(store, manifest).receipts}
-    evaluation = RoundRecord.from_bytes(store.get(record, record.size)).evaluation
+    evaluation = read_record(store, record).evaluation
     start = unpack(store.get(evaluation.model, blob_limit(policy.layout, MODEL_DTYPE)), policy.layout, MODEL_DTYPE)
     counted = [entry for entry in evaluation.customers if entry.weight > 0]
     limit = blob_limit(policy.layout, policy.update_dtype)

@@ -7,10 +7,9 @@ decisions of this project: the strategy relays, the miners aggregate, and the ch
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from logging import INFO
-from typing import Any, TypedDict
+from typing import Any
 
 from eth_account.signers.local import LocalAccount
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
@@ -25,37 +24,28 @@ from app.ledger.task_records import Phase
 from app.members import MembersConfig
 from app.mining.committee import Decision
 from app.mining.history import History
-from app.mining.recovery import UNKNOWN, Recovered, model_after, recovered
+from app.mining.recovery import UNKNOWN, Recovered, manifest_of, model_after, recovered
 from app.mining.roles import Judges
 from app.mining.round import SealedRound
 from app.mining.sealed import current_round
 from app.protocol.announcement import Announcement
 from app.protocol.digest import BlobRef, hex32, sha256
-from app.protocol.errors import HearthError, ProtocolError, RoundError
-from app.protocol.evaluation import CustomerEntry, Mark
+from app.protocol.errors import RoundError
 from app.protocol.fixed_point import MODEL_DTYPE
 from app.protocol.manifest import Manifest
 from app.protocol.policy import Policy
-from app.protocol.presence import Presence
 from app.protocol.receipt import Receipt, SignedReceipt
 from app.protocol.signing import Domain
 from app.protocol.tensors import blob_limit
-from app.store.base import BlobStore, pin_name, reference
+from app.store.base import BlobStore, pin_name
 from strategies.aggregation import least_valid
-from strategies.outcome import RoundOutcome
+from strategies.outcome import RoundOutcome, of_entries
+from strategies.replies import Collected, ReplyDesk
 from strategies.stopwatch import Stopwatch
-from strategies.wire import MODEL, NOBODY, Assignment, Reply, blobs_to_arrays
+from strategies.wire import MODEL, NOBODY, Assignment, blobs_to_arrays
 
 _JOINING = 3.0
 """Seconds between two looks at who is connected."""
-
-
-@dataclass(slots=True)
-class _Collected:
-    """A round's replies after they were checked."""
-
-    replies: dict[str, Reply] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
 
 
 class Hearth(Strategy):
@@ -103,12 +93,12 @@ class Hearth(Strategy):
     ) -> None:
         self._ledger, self._store, self._committee, self._policy = ledger, store, committee, policy
         self._manufacturer, self._home, self._data_path, self._clock = manufacturer, home, data_path, stopwatch
-        self._members, self._customer_of = members, dict[int, str]()
+        self._members = members
         self._domain = Domain(ledger.chain_id, ledger.address)
         self._customers = ledger.customers()
-        self._known = frozenset(self._customers)
         self._policy_bytes = policy.to_bytes()
         self._task = sha256(self._policy_bytes)
+        self._desk = ReplyDesk(policy, self._domain, self._customers, own_nodes=members.elsewhere)
         self._frozen = store.get(policy.frozen, policy.frozen.size)
         self._model = policy.model
         self._history = History(ledger)
@@ -182,7 +172,7 @@ class Hearth(Strategy):
         assert seal is not None  # `_sealed` has read it
         self._ledger.gas_spent["seal"] += seal.gas
         with self._clock.part("store"):
-            manifest = Manifest.from_bytes(self._store.get(seal.manifest, seal.manifest.size))
+            manifest = manifest_of(self._store, seal)
         self.receipts |= {signed.customer: signed.receipt for signed in manifest.receipts}
         absent = [who for index, who in enumerate(self._customers) if index not in sealed.participants]
         self._decide(sealed, dict.fromkeys(absent, UNKNOWN), seal.gas, seal.tx)
@@ -198,7 +188,7 @@ class Hearth(Strategy):
             manifest=past.seal.manifest,
             record=final.record,
             void=past.void,
-            **_of_entries(past.entries),
+            **of_entries(past.entries),
             absent=dict(told.get("absent", absent)),
             dissent=dict(told.get("dissent", silent)),
             reputation=dict(zip(self._customers, past.after, strict=True)),
@@ -260,7 +250,7 @@ class Hearth(Strategy):
             If there are too few for a round in time.
         """
         least = least_valid(self._policy.f)
-        wanted = least if self._customer_of else len(self._customers)
+        wanted = least if self._desk.customer_of else len(self._customers)
         deadline = time.monotonic() + self._members.join_seconds
         while len(nodes := sorted(grid.get_node_ids())) < wanted and time.monotonic() < deadline:
             log(INFO, "%s of %s customers are connected", len(nodes), len(self._customers))
@@ -288,7 +278,7 @@ class Hearth(Strategy):
             If the chain or the store failed.
         """
         server_round += self._done
-        collected = self._collect(server_round, list(replies))
+        collected = self._desk.collect(server_round, self._model.sha256, replies)
         with self._clock.part("chain"):
             self._refuse_without_deposit(collected)
             if len(collected.replies) < len(self._customers):
@@ -326,69 +316,13 @@ class Hearth(Strategy):
         """Return nothing: there are no replies."""
         return None
 
-    def _collect(self, round_number: int, messages: list[Message]) -> _Collected:
-        """Keep one well-signed reply a customer; whatever else arrives costs its sender the round and nothing more."""
-        collected = _Collected()
-        limit = blob_limit(self._policy.layout, self._policy.update_dtype)
-        for message in messages:
-            sender = self._sender(message)
-            try:
-                if message.has_error():
-                    raise ProtocolError(f"the client failed: {message.error.reason}")
-                reply = self._checked(Reply.from_records(message.content, limit), round_number)
-                self._check_presence(reply, round_number, message.metadata.src_node_id)
-            except ProtocolError as error:
-                collected.refused.setdefault(sender, _one_line(error))
-                continue
-            customer = reply.receipt.receipt.customer
-            known = collected.replies.get(customer)
-            # Two receipts of one customer: the order of arrival must not decide, so the lower digest counts.
-            if known is None or reply.receipt.receipt.update < known.receipt.receipt.update:
-                collected.replies[customer] = reply
-        for customer in self._customers:
-            if customer in collected.replies:
-                collected.refused.pop(customer, None)
-            else:
-                collected.refused.setdefault(customer, "no reply")
-        return collected
-
-    def _sender(self, message: Message) -> str:
-        """Return whom a message was meant for: a label for reports, never a proof of who answered."""
-        _, index, node = [*message.metadata.group_id.split("/"), "", ""][:3]
-        if index.isdecimal() and int(index) < len(self._customers):
-            return self._customers[int(index)]
-        asked = int(node) if node.isdecimal() else message.metadata.src_node_id
-        return self._customer_of.get(asked, f"node {asked}")
-
-    def _check_presence(self, reply: Reply, round_number: int, node: int) -> None:
-        """Raise `ProtocolError` unless a deployed customer says itself that it answers through this node."""
-        if not self._members.elsewhere:
-            return
-        customer = reply.receipt.receipt.customer
-        if Presence(self._task, round_number, node).signer(reply.presence, self._domain) != customer:
-            raise ProtocolError(f"node {node} passes on an update of {customer}, who does not say that it uses it")
-        self._customer_of[node] = customer
-
-    def _checked(self, reply: Reply, round_number: int) -> Reply:
-        """Return the reply if its receipt is for this round and the named customer signed it."""
-        receipt = reply.receipt.receipt
-        if receipt.customer not in self._known:
-            raise ProtocolError(f"{receipt.customer} is not a customer of this task")
-        if reply.receipt.signer(self._domain) != receipt.customer:
-            raise ProtocolError("the receipt is not signed by the customer it names")
-        if (receipt.task, receipt.round, receipt.model) != (self._task, round_number, self._model.sha256):
-            raise ProtocolError("the receipt is for another task, round or model")
-        if reference(reply.update) != receipt.blob:
-            raise ProtocolError("the update is not the one that the receipt binds")
-        return reply
-
-    def _refuse_without_deposit(self, collected: _Collected) -> None:
+    def _refuse_without_deposit(self, collected: Collected) -> None:
         """Leave out who has no deposit: a seal with one of them would be refused as a whole."""
         for customer in self._ledger.deposits.missing(Role.CUSTOMER, collected.replies):
             del collected.replies[customer]
             collected.refused[customer] = "has no deposit"
 
-    def _with_submissions(self, round_number: int, collected: _Collected) -> dict[str, SignedReceipt]:
+    def _with_submissions(self, round_number: int, collected: Collected) -> dict[str, SignedReceipt]:
         """Return the receipts to seal: of the replies, and of who went past this relayer to the chain.
 
         The contract refuses a seal that omits one of the latter, and has checked who signed.
@@ -425,7 +359,7 @@ class Hearth(Strategy):
             manifest=sealed.manifest,
             record=decision.record,
             void=decision.void,
-            **_of_entries(decision.entries),
+            **of_entries(decision.entries),
             absent=refused,
             dissent=decision.dissent,
             reputation=dict(zip(self._customers, reputation, strict=True)),
@@ -435,28 +369,3 @@ class Hearth(Strategy):
             tx_finalise=hex32(decision.tx),
             seconds=time.perf_counter() - self._started,
         )
-
-
-class _OfEntries(TypedDict):
-    participants: tuple[str, ...]
-    aggregated: tuple[str, ...]
-    rejected: dict[str, str]
-    isolated: tuple[str, ...]
-    saturated: dict[str, int]
-
-
-def _of_entries(entries: Sequence[CustomerEntry]) -> _OfEntries:
-    """Return what a round's outcome says of its participants."""
-    return {
-        "participants": tuple(entry.customer for entry in entries),
-        "aggregated": tuple(entry.customer for entry in entries if entry.weight > 0),
-        "rejected": {entry.customer: entry.reason for entry in entries if entry.mark is Mark.L},
-        "isolated": tuple(entry.customer for entry in entries if entry.isolated),
-        "saturated": {entry.customer: entry.saturated for entry in entries if entry.saturated},
-    }
-
-
-def _one_line(error: HearthError) -> str:
-    """Return what another party said as one line that a terminal can show."""
-    text = "".join(character if character.isprintable() else " " for character in str(error))
-    return " ".join(text.split())[:200]

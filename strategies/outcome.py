@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from app.protocol.digest import BlobRef
+from app.protocol.evaluation import CustomerEntry, Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +65,24 @@ class RoundOutcome:
     tx_seal: str
     tx_finalise: str
     seconds: float
+
+
+class OfEntries(TypedDict):
+    """What a round's outcome says of its participants; see `RoundOutcome`."""
+
+    participants: tuple[str, ...]
+    aggregated: tuple[str, ...]
+    rejected: dict[str, str]
+    isolated: tuple[str, ...]
+    saturated: dict[str, int]
+
+
+def of_entries(entries: Sequence[CustomerEntry]) -> OfEntries:
+    """Return what the miners' entries say of a round's participants."""
+    return {
+        "participants": tuple(entry.customer for entry in entries),
+        "aggregated": tuple(entry.customer for entry in entries if entry.weight > 0),
+        "rejected": {entry.customer: entry.reason for entry in entries if entry.mark is Mark.L},
+        "isolated": tuple(entry.customer for entry in entries if entry.isolated),
+        "saturated": {entry.customer: entry.saturated for entry in entries if entry.saturated},
+    }

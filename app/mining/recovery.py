@@ -115,11 +115,15 @@ def record_of(store: BlobStore, final: Finalisation) -> RoundRecord:
     StoreError
         If the store failed.
     """
+    return read_record(store, final.record, len(final.participants) * _MAX_ENTRY_BYTES + _MAX_RECORD_BYTES)
+
+
+def read_record(store: BlobStore, ref: BlobRef, max_bytes: int | None = None) -> RoundRecord:
+    """Return a record that the chain binds; raises as `record_of`."""
     try:
-        data = store.get(final.record, len(final.participants) * _MAX_ENTRY_BYTES + _MAX_RECORD_BYTES)
-        return RoundRecord.from_bytes(data)
+        return RoundRecord.from_bytes(store.get(ref, ref.size if max_bytes is None else max_bytes))
     except ProtocolError as error:
-        raise RoundError(f"round {final.round}: the record that the chain binds is none: {error}") from error
+        raise RoundError(f"the record {ref.cid} that the chain binds is none: {error}") from error
 
 
 def manifest_of(store: BlobStore, seal: Seal) -> Manifest:
@@ -132,4 +136,4 @@ def read_manifest(store: BlobStore, ref: BlobRef, max_bytes: int | None = None) 
     try:
         return Manifest.from_bytes(store.get(ref, ref.size if max_bytes is None else max_bytes))
     except ProtocolError as error:
-        raise RoundError(f"a manifest that the chain binds is none: {error}") from error
+        raise RoundError(f"the manifest {ref.cid} that the chain binds is none: {error}") from error

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 
 import grpc
 
+from app.one_line import one_line
 from app.protocol.errors import ConfigError, RefusedError, ServiceError, ServiceUnavailableError
 from app.service.listen import LARGEST, is_loopback, read_pem, split_address
-from app.service.server import one_line
 
 _LONGEST_PAUSE = 5.0
 _AWAY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}

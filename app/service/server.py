@@ -16,6 +16,7 @@ from typing import NoReturn
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from app.one_line import one_line
 from app.protocol.errors import (
     ConfigError,
     HearthError,
@@ -29,7 +30,6 @@ from app.service.listen import ListenConfig, read_pem, split_address
 from app.service.metrics import Metrics
 
 _LOG = logging.getLogger(__name__)
-_LONGEST = 300  # characters of an error's line
 _STATUS: tuple[tuple[type[HearthError], grpc.StatusCode], ...] = (
     (RefusedError, grpc.StatusCode.PERMISSION_DENIED),
     (ProtocolError, grpc.StatusCode.INVALID_ARGUMENT),
@@ -148,12 +148,6 @@ class Server:
                 self._metrics.request(what, code.name.lower(), time.perf_counter() - start)
 
         return answer
-
-
-def one_line(text: str) -> str:
-    """Return a text as one line that a terminal can show and a header can hold."""
-    shown = "".join(character if character.isprintable() else " " for character in text)
-    return " ".join(shown.split())[:_LONGEST]
 
 
 def _end(context: grpc.ServicerContext, code: grpc.StatusCode, words: str) -> NoReturn:
