@@ -40,7 +40,6 @@ class MembersConfig:
         if (self.path is not None) != (self.name == "file"):
             problem = "must be given with members=file" if self.path is None else "is not used by members=simulation"
             raise ConfigError("members.path", problem, "a file of cards with members=file, else null")
-
         in_range("members.join_seconds", self.join_seconds, 0, 86_400)
         in_range("members.reply_seconds", self.reply_seconds, 1, 86_400)
 

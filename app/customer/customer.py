@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from app.customer.job import Job, MecServer, ModelFactory, fitting
 from app.customer.phone import Phone
-from app.customer.task import TaskConfig
+from app.customer.task import integer
 from app.protocol.announcement import Announcement
 from app.protocol.digest import sha256
 from app.protocol.errors import ProtocolError
@@ -19,9 +18,6 @@ from app.protocol.policy import Policy
 from app.protocol.receipt import ENCODING, Receipt, SignedReceipt, privacy_units
 from app.protocol.tensors import pack
 from app.store.base import reference
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +119,7 @@ class Customer:
             release = self._phone.release(rules.frozen.sha256, split.phone)
             self._mec.accept(release)
             key = release.key
-        seed = training_seed(TaskConfig.of(rules).seed, announcement.round, self._index)
+        seed = training_seed(integer(rules, "seed"), announcement.round, self._index)
         delta, loss = self._mec.train(key, Job(policy, frozen, model, seed))
         if announcement.round == rules.rounds:
             # The task is over; should the round be repeated, the phone sends the same bytes again.

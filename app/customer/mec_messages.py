@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from app.customer.job import Job
 from app.protocol.digest import canonical_json, parse_json
 from app.protocol.errors import ProtocolError
 from app.protocol.shapes import Shape, check, count, flag
+from app.protocol.tensors import read_tensors
 
 SERVICE = "hearth.Mec"
 CUSTOMER, TIME, SIGNATURE = "hearth-customer", "hearth-time", "hearth-signature"
@@ -105,10 +104,7 @@ _WHO: Shape = {"customer": _short, "time": count}
 
 
 def _tensors(data: bytes, names: set[str], what: str) -> dict[str, npt.NDArray[Any]]:
-    try:
-        tensors = load(data)
-    except (SafetensorError, KeyError, ValueError, OverflowError, json.JSONDecodeError) as error:
-        raise ProtocolError(f"{what} cannot be read: {error}") from error
+    tensors = read_tensors(data, what)
     if set(tensors) != names:
         raise ProtocolError(f"{what} holds exactly: " + ", ".join(sorted(names)))
-    return dict(tensors)
+    return tensors

@@ -20,7 +20,6 @@ from app.customer.mec_messages import (
     read_metadata,
     trained_to_bytes,
 )
-from app.customer.shelf import Shelf
 from app.customer.wire import FeatureRelease
 from app.members import read_members
 from app.protocol.errors import ConfigError, ProtocolError, RefusedError
@@ -112,16 +111,16 @@ class MecService:
             self._seen[signature] = now
         return customer
 
-    def _shelf(self, customer: str) -> Shelf:
-        return self._cache.shelf(customer)
+    def _mec(self, customer: str) -> Mec:
+        return Mec(self._cache.shelf(customer))
 
     def _holds(self, customer: str, body: bytes) -> bytes:
-        return answer_to_bytes(Mec(self._shelf(customer)).holds(key_from_bytes(body)))
+        return answer_to_bytes(self._mec(customer).holds(key_from_bytes(body)))
 
     def _accept(self, customer: str, body: bytes) -> bytes:
         release = FeatureRelease.from_bytes(body)
         self._cache.make_room(len(body))
-        Mec(self._shelf(customer)).accept(release)
+        self._mec(customer).accept(release)
         _LOG.info("%s: took %d records of %d features", customer, *release.values.shape)
         self._tell()
         return b""
@@ -130,14 +129,14 @@ class MecService:
         key, job = job_from_bytes(body)
         start = time.perf_counter()
         self._cache.used(customer, key)
-        delta, loss = InProcessMec(Mec(self._shelf(customer)), self._split_model).train(key, job)
+        delta, loss = InProcessMec(self._mec(customer), self._split_model).train(key, job)
         seconds = time.perf_counter() - start
         self._metrics.tell("train_seconds", "Seconds that the last training took", seconds)
         _LOG.info("%s: trained in %.1f s, loss %.4f", customer, seconds, loss)
         return trained_to_bytes(delta, loss)
 
     def _forget(self, customer: str, body: bytes) -> bytes:
-        Mec(self._shelf(customer)).forget(key_from_bytes(body))
+        self._mec(customer).forget(key_from_bytes(body))
         _LOG.info("%s: forgot a release", customer)
         self._tell()
         return b""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from app.privacy.mechanism import Released
 from app.protocol.errors import ProtocolError
+from app.protocol.tensors import read_tensors
 
 _NAMES = {"values", "step", "labels", "key", "digest"}
 _OTHER = "released values must be int32, or finite float32 in the clear, of shape (records, features)"
@@ -88,10 +87,7 @@ class FeatureRelease:
     @classmethod
     def from_bytes(cls, data: bytes) -> FeatureRelease:
         """Read what `to_bytes` wrote; raise `ProtocolError` on anything else, also if one bit was changed."""
-        try:
-            tensors = load(data)
-        except (SafetensorError, KeyError, ValueError, OverflowError, json.JSONDecodeError) as error:
-            raise ProtocolError(f"not a release: {error}") from error
+        tensors = read_tensors(data, "a release")
         if set(tensors) != _NAMES:
             raise ProtocolError("a release holds exactly: " + ", ".join(sorted(_NAMES)))
         if tensors["step"].dtype != np.float64 or tensors["step"].shape != (1,):

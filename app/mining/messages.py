@@ -13,15 +13,16 @@ from typing import Any
 from app.mining.election import next_seed
 from app.mining.round import SealedRound
 from app.mining.vote import Vote
-from app.protocol.digest import BlobRef, bytes32, canonical_json, hex32, parse_json
+from app.protocol.digest import BlobRef, bytes32, canonical_json, hex32, parse_json, unhex
 from app.protocol.errors import ProtocolError
 from app.protocol.record import Candidate, Ticket
 from app.protocol.shapes import Shape, address, check, count, mapping, sequence, text
+from app.protocol.signing import SIGNATURE_BYTES
 from app.protocol.verdict import Verdict
+from app.protocol.vrf import PROOF_BYTES
 
 SERVICE = "hearth.Miner"
 MOST_MINERS = 255
-_PROOF_BYTES, _SIGNATURE_BYTES = 80, 65
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def ticket_to_json(ticket: Ticket) -> dict[str, Any]:
 def ticket_from_json(value: Any) -> Ticket:
     """Read what `ticket_to_json` wrote; raise `ProtocolError` on anything else."""
     check(value, _TICKET, "a ticket")
-    return Ticket(value["miner"], _bytes(value["proof"], _PROOF_BYTES, "a ticket's proof"))
+    return Ticket(value["miner"], unhex(value["proof"], PROOF_BYTES, "a ticket's proof"))
 
 
 def vote_to_bytes(vote: Vote) -> bytes:
@@ -118,19 +119,9 @@ def vote_from_bytes(data: bytes, sealed: SealedRound, leader: Candidate, rank: i
         rank=rank,
         seed=next_seed(leader.proof),
     )
-    return Vote(verdict, _bytes(value["signature"], _SIGNATURE_BYTES, "a vote's signature"))
+    return Vote(verdict, unhex(value["signature"], SIGNATURE_BYTES, "a vote's signature"))
 
 
 _QUESTION: Shape = {"task": text, "round": count, "root": text, "tickets": sequence, "rank": count}
 _TICKET: Shape = {"miner": address, "proof": text}
 _VOTE: Shape = {"model": text, "record": mapping, "honest": sequence, "signature": text}
-
-
-def _bytes(value: str, length: int, what: str) -> bytes:
-    try:
-        found = bytes.fromhex(value.removeprefix("0x"))
-    except ValueError:
-        found = b""
-    if len(found) != length or value != hex32(found):
-        raise ProtocolError(f"{what} has {length} bytes in hexadecimal")
-    return found

@@ -11,16 +11,14 @@ from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
-from app.protocol.digest import bytes32, canonical_json, hex32, parse_json
+from app.protocol.digest import bytes32, canonical_json, hex32, parse_json, unhex
 from app.protocol.errors import ProtocolError
 from app.protocol.shapes import Shape, address, check, text
-from app.protocol.signing import SIGNATURE_BYTES, Domain, Fields, recover, sign
+from app.protocol.signing import ANYWHERE, SIGNATURE_BYTES, Fields, recover, sign
 
 CUSTOMER, MINER = "customer", "miner"
 MOST_BYTES = 4096
 _LONGEST = 1024  # characters of a member
-_ANYWHERE = Domain(0, "0x0000000000000000000000000000000000000000")
-"""A card is made before there is a contract, and is good for any."""
 _TYPE = "Card"
 _FIELDS: Fields = (
     ("role", "string"),
@@ -60,7 +58,7 @@ class Card:
 
     def signed(self, account: LocalAccount) -> Card:
         """Return the card with the member's signature."""
-        return replace(self, signature=sign(account, _ANYWHERE, _TYPE, _FIELDS, self._values()))
+        return replace(self, signature=sign(account, ANYWHERE, _TYPE, _FIELDS, self._values()))
 
     def to_bytes(self) -> bytes:
         """Return the card as one line of canonical JSON, without a line's end."""
@@ -96,9 +94,9 @@ class Card:
             bytes32(value["vrfKey"]),
             value["service"],
             value["nodeKey"],
-            _signature(value["signature"]),
+            unhex(value["signature"], SIGNATURE_BYTES, "a card's signature"),
         )
-        if recover(_ANYWHERE, _TYPE, _FIELDS, card._values(), card.signature) != card.member:
+        if recover(ANYWHERE, _TYPE, _FIELDS, card._values(), card.signature) != card.member:
             raise ProtocolError(f"the card of {card.member} is not signed by its key")
         return card
 
@@ -124,13 +122,3 @@ _SHAPE: Shape = {
     "nodeKey": _short,
     "signature": text,
 }
-
-
-def _signature(value: str) -> bytes:
-    try:
-        found = bytes.fromhex(value.removeprefix("0x"))
-    except ValueError:
-        found = b""
-    if len(found) != SIGNATURE_BYTES:
-        raise ProtocolError(f"a card's signature has {SIGNATURE_BYTES} bytes in hexadecimal")
-    return found

@@ -14,7 +14,7 @@ MAX_DEPTH = 32
 """Deepest nesting of a JSON text from outside."""
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.|\\\Z)*+(?:"|\Z)', re.DOTALL)  # never fails, so it takes linear time
 _BRACKETS = re.compile(rb"[\[\]{}]")
-_BYTES32 = re.compile("0x[0-9a-f]{64}")
+_HEX = re.compile("0x[0-9a-f]*")
 
 
 def sha256(data: bytes) -> bytes:
@@ -114,9 +114,14 @@ def bytes32(text: object) -> bytes:
     ProtocolError
         If ``text`` is anything else.
     """
-    if not isinstance(text, str) or not _BYTES32.fullmatch(text):
-        raise ProtocolError(f"not 32 bytes in lower-case hexadecimal: {text!r:.80}")
-    return bytes.fromhex(text[2:])
+    return unhex(text, 32, "a digest")
+
+
+def unhex(text: object, length: int, what: str) -> bytes:
+    """Read ``length`` bytes from ``0x`` and lower-case hexadecimal digits; raise `ProtocolError` on anything else."""
+    if isinstance(text, str) and len(text) == 2 + 2 * length and _HEX.fullmatch(text):
+        return bytes.fromhex(text[2:])
+    raise ProtocolError(f"{what} is not {length} bytes in lower-case hexadecimal: {text!r:.80}")
 
 
 def hex32(data: bytes) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 from eth_utils import is_checksum_address, keccak
 
-from app.protocol.digest import BlobRef, bytes32, hex32
+from app.protocol.digest import BlobRef, bytes32, hex32, unhex
 from app.protocol.errors import ProtocolError
 from app.protocol.merkle import leaf_hash
 from app.protocol.signing import SIGNATURE_BYTES, Domain, Fields, recover, sign, struct_digest
@@ -37,7 +37,6 @@ _FIELDS: Fields = (
     ("releases", "uint64"),
 )
 _INTEGERS = ("round", "size", "examples", "epsilonMicros", "deltaPicos", "releases")
-_SIGNATURE = re.compile(f"0x[0-9a-f]{{{2 * SIGNATURE_BYTES}}}")
 _CID = re.compile("b[a-z0-9]{1,127}")  # 59 characters are in use; a store checks the rest
 _DIGESTS = ("task", "model", "update")
 UNBOUNDED = 2**64 - 1
@@ -150,7 +149,10 @@ class SignedReceipt:
         if value["encoding"] != ENCODING:
             raise ProtocolError(f"unknown encoding of an update: {value['encoding']!r:.40} (allowed: {ENCODING})")
         digests = {name: bytes32(value[name]) for name in _DIGESTS}
-        return cls(Receipt(**{n: value[n] for n in names} | digests), _signature(value["signature"]))
+        return cls(
+            Receipt(**{n: value[n] for n in names} | digests),
+            unhex(value["signature"], SIGNATURE_BYTES, "a receipt's signature"),
+        )
 
 
 def privacy_units(epsilon: float, delta: float) -> tuple[int, int]:
@@ -160,9 +162,3 @@ def privacy_units(epsilon: float, delta: float) -> tuple[int, int]:
     """
     picos = math.ceil(Decimal(str(delta)) * 10**12)  # as the number is written: 8.3 is not a little more than 8.3
     return (math.ceil(Decimal(str(epsilon)) * 10**6) if math.isfinite(epsilon) else UNBOUNDED), picos
-
-
-def _signature(text: object) -> bytes:
-    if not isinstance(text, str) or not _SIGNATURE.fullmatch(text):
-        raise ProtocolError("a signature has 65 bytes in lower-case hexadecimal")
-    return bytes.fromhex(text[2:])

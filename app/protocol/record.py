@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from app.protocol.digest import bytes32, canonical_json, hex32, parse_json
+from app.protocol.digest import bytes32, canonical_json, hex32, parse_json, unhex
 from app.protocol.errors import ProtocolError
 from app.protocol.evaluation import Evaluation
 from app.protocol.shapes import Shape, address, check, count, sequence, text
-
-PROOF_HEX = 2 + 2 * 80  # a VRF proof has 80 bytes
+from app.protocol.vrf import PROOF_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class Candidate:
     def from_json(cls, value: Any) -> Candidate:
         """Read what `to_json` wrote; raise `ProtocolError` on anything else."""
         check(value, _CANDIDATE, "a candidate")
-        return cls(**value | {"proof": _proof(value["proof"])})
+        return cls(**value | {"proof": unhex(value["proof"], PROOF_BYTES, "a candidate's proof")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +112,3 @@ class RoundRecord:
 
 _ELECTION: Shape = {"candidates": sequence, "leader": address, "seed": text}
 _CANDIDATE: Shape = {"miner": address, "proof": text, "weight": count, "selected": count}
-
-
-def _proof(text: str) -> bytes:
-    if len(text) != PROOF_HEX or not text.startswith("0x"):
-        raise ProtocolError("a candidate's proof has 80 bytes in hexadecimal")
-    try:
-        return bytes.fromhex(text[2:])
-    except ValueError as error:
-        raise ProtocolError("a candidate's proof has 80 bytes in hexadecimal") from error

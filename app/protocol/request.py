@@ -12,11 +12,10 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 
 from app.protocol.digest import sha256
-from app.protocol.signing import Domain, Fields, recover, sign
+from app.protocol.signing import ANYWHERE, Fields, recover, sign
 
 GOOD_FOR = 120
 """Seconds, before and after: clocks may differ, and a connection may be slow."""
-_ANYWHERE = Domain(0, "0x0000000000000000000000000000000000000000")
 _TYPE = "MecRequest"
 _FIELDS: Fields = (("server", "string"), ("method", "string"), ("body", "bytes32"), ("time", "uint64"))
 
@@ -44,11 +43,11 @@ class MecRequest:
 
     def sign(self, account: LocalAccount) -> bytes:
         """Return the customer's signature (65 bytes)."""
-        return sign(account, _ANYWHERE, _TYPE, _FIELDS, self._values())
+        return sign(account, ANYWHERE, _TYPE, _FIELDS, self._values())
 
     def signer(self, signature: bytes) -> str:
         """Return the address that made ``signature``; raise `ProtocolError` if it is malformed."""
-        return recover(_ANYWHERE, _TYPE, _FIELDS, self._values(), signature)
+        return recover(ANYWHERE, _TYPE, _FIELDS, self._values(), signature)
 
     def _values(self) -> dict[str, Any]:
         return {"server": self.server, "method": self.method, "body": sha256(self.body), "time": self.time}

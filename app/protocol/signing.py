@@ -44,6 +44,9 @@ class Domain:
         return {"name": "Hearth", "version": "1", "chainId": self.chain_id, "verifyingContract": self.contract}
 
 
+ANYWHERE = Domain(0, "0x0000000000000000000000000000000000000000")
+"""Of what is signed for no chain and no contract: it is made before there is one, or has nothing to do with it."""
+
 Fields = tuple[tuple[str, str], ...]
 """Names and Solidity types of a struct's members, in order."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,10 +75,7 @@ def unpack(blob: bytes, layout: Layout, dtype: np.dtype[np.signedinteger]) -> np
     """
     if len(blob) > blob_limit(layout, dtype):
         raise ProtocolError(f"the blob has {len(blob)} bytes, more than the {blob_limit(layout, dtype)} allowed")
-    try:
-        tensors = load(blob)
-    except (SafetensorError, KeyError, ValueError, OverflowError, json.JSONDecodeError) as error:
-        raise ProtocolError(f"not a safetensors blob: {error}") from error
+    tensors = read_tensors(blob, "the blob")
     if {(name, tensor.shape, tensor.dtype) for name, tensor in tensors.items()} != {(n, s, dtype) for n, s in layout}:
         raise ProtocolError("names, shapes or types differ from the task's model")
     parts = [tensors[name].reshape(-1) for name, _ in layout]
@@ -85,6 +83,14 @@ def unpack(blob: bytes, layout: Layout, dtype: np.dtype[np.signedinteger]) -> np
     if pack(vector, layout, dtype) != blob:
         raise ProtocolError("the blob is not in canonical form")
     return vector
+
+
+def read_tensors(data: bytes, what: str) -> dict[str, npt.NDArray[Any]]:
+    """Return the tensors of a safetensors file that anybody may have written; raise `ProtocolError` if it is none."""
+    try:
+        return dict(load(data))
+    except (SafetensorError, KeyError, ValueError, OverflowError, json.JSONDecodeError) as error:
+        raise ProtocolError(f"{what} is not safetensors: {error}") from error
 
 
 def layout_to_json(layout: Layout) -> list[list[object]]:

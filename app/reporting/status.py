@@ -31,7 +31,7 @@ class MinerStatus:
 
     @property
     def lags(self) -> bool:
-        """Whether it did not sign the last round."""
+        """Whether it missed any of the recent rounds."""
         return self.signed < self.of
 
 
@@ -112,8 +112,7 @@ def status_of(
     with ledger.chain.guard("eth_getBlockByNumber"):
         now = int(ledger.chain.w3.eth.get_block(state.block)["timestamp"])
     windows = {Phase.COLLECTION: terms.seal_window, Phase.SEALED: terms.finalise_window}
-    first = max(1, state.over - RECENT + 1)
-    rounds = [done for number in range(first, state.over + 1) if (done := ledger.finalised(number)) is not None]
+    rounds = [done for number in _recent(state) if (done := ledger.finalised(number)) is not None]
     return Status(
         contract=ledger.address,
         chain=ledger.chain.where,
@@ -126,6 +125,10 @@ def status_of(
         quorum=state.quorum,
         ended=state.phase.ended,
     )
+
+
+def _recent(state: TaskState) -> range:
+    return range(max(1, state.over - RECENT + 1), state.over + 1)
 
 
 def _miners(
@@ -168,7 +171,7 @@ def _spent(
     if policy is None or store is None:
         return {}, None
     spent: dict[str, float] = {}
-    for number in range(max(1, state.over - RECENT + 1), state.over + 1):
+    for number in _recent(state):
         seal = ledger.sealed(number)
         if seal is None:
             continue
