@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from app.protocol.errors import ConfigError, DataError, HearthError
 
@@ -99,76 +100,13 @@ def _show(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _report(arguments: Sequence[str]) -> int:
-    from app.report_command import report
+def _later(module: str, function: str = "main") -> Callable[[Sequence[str]], int]:
+    """Return a command that is imported when it is called: none of them waits for what the others need."""
 
-    return report(arguments)
+    def command(arguments: Sequence[str]) -> int:
+        return int(getattr(import_module(module), function)(arguments))
 
-
-def _compare(arguments: Sequence[str]) -> int:
-    from app.report_command import compare
-
-    return compare(arguments)
-
-
-def _dashboard(arguments: Sequence[str]) -> int:
-    from app.report_command import dashboard
-
-    return dashboard(arguments)
-
-
-def _audit(arguments: Sequence[str]) -> int:
-    from app.audit.command import main as audit
-
-    return audit(arguments)
-
-
-def _wallet(arguments: Sequence[str]) -> int:
-    from app.wallet_command import main as wallet
-
-    return wallet(arguments)
-
-
-def _chain(arguments: Sequence[str]) -> int:
-    from app.chain_command import main as chain
-
-    return chain(arguments)
-
-
-def _task(arguments: Sequence[str]) -> int:
-    from app.task_command import main as task
-
-    return task(arguments)
-
-
-def _members(arguments: Sequence[str]) -> int:
-    from app.members_command import main as members
-
-    return members(arguments)
-
-
-def _miner(arguments: Sequence[str]) -> int:
-    from app.miner_command import main as miner
-
-    return miner(arguments)
-
-
-def _mec(arguments: Sequence[str]) -> int:
-    from app.mec_command import main as mec
-
-    return mec(arguments)
-
-
-def _status(arguments: Sequence[str]) -> int:
-    from app.status_command import main as status
-
-    return status(arguments)
-
-
-def _store(arguments: Sequence[str]) -> int:
-    from app.store_command import main as store
-
-    return store(arguments)
+    return command
 
 
 def _version(arguments: Sequence[str]) -> int:
@@ -187,18 +125,18 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "run": _run,
     "resume": _resume,
     "show": _show,
-    "report": _report,
-    "compare": _compare,
-    "dashboard": _dashboard,
-    "chain": _chain,
-    "audit": _audit,
-    "task": _task,
-    "wallet": _wallet,
-    "members": _members,
-    "status": _status,
-    "store": _store,
-    "miner": _miner,
-    "mec": _mec,
+    "report": _later("app.report_command", "report"),
+    "compare": _later("app.report_command", "compare"),
+    "dashboard": _later("app.report_command", "dashboard"),
+    "chain": _later("app.chain_command"),
+    "audit": _later("app.audit.command"),
+    "task": _later("app.task_command"),
+    "wallet": _later("app.wallet_command"),
+    "members": _later("app.members_command"),
+    "status": _later("app.status_command"),
+    "store": _later("app.store_command"),
+    "miner": _later("app.miner_command"),
+    "mec": _later("app.mec_command"),
     "--version": _version,
     "--help": _help,
     "-h": _help,

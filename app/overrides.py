@@ -8,7 +8,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CONF = Path(os.path.abspath(__file__)).parent.parent / "conf"  # the same place in a checkout, a wheel and an app bundle
 MOST_JOBS = 1000
 """So many jobs a sweep may have: more is a slip of the hand."""
+_SEVERAL = "one value, or several separated by commas"
 _PASSWORD = re.compile(r"//[^/\s]*@")
 _HOME = re.compile(r"(?<=[=,])~(?=/)")
 _GRAMMAR = "key=value; text with special characters in quotes within the shell's: key='\"a, b\"'"
@@ -62,13 +63,10 @@ def check(overrides: Iterable[str], keys: Collection[str], *, grouped: bool = Tr
     """
     choices = groups() if grouped else {}
     checked: dict[str, str] = {}
-    for override in _parse(overrides):
-        key = _known(override, keys, choices)
+    for key, override in _once(overrides, keys, choices, "one value"):
         if override.is_sweep_override():
             shown = without_password(_value(override))
             raise ConfigError(key, f"{shown!r} is more than one value", "one value, or -m for a sweep")
-        if key in checked:
-            raise ConfigError(key, "is given twice", "one value")
         checked[key] = f"{key}={_choice(override, key) if key in choices else _value(override)}"
     return list(checked.values())
 
@@ -96,10 +94,7 @@ def expand(overrides: Sequence[str], keys: Collection[str]) -> list[list[str]]:
         As `check`, and for a sweep over a continuous interval.
     """
     axes: dict[str, list[str]] = {}
-    for override in _parse(overrides):
-        key = _known(override, keys, groups())
-        if key in axes:
-            raise ConfigError(key, "is given twice", "one value, or several separated by commas")
+    for key, override in _once(overrides, keys, groups(), _SEVERAL):
         axes[key] = [f"{key}={value}" for value in _values(override, key)]
         if not axes[key] or math.prod(map(len, axes.values())) > MOST_JOBS:
             raise ConfigError(key, f"{_value(override)} makes no sweep of this size", f"1 to {MOST_JOBS} jobs in all")
@@ -120,10 +115,7 @@ def axes_of(
     """
     fixed: list[str] = []
     axes: dict[str, list[str] | tuple[float, float, bool]] = {}
-    for override in _parse(overrides):
-        key = _known(override, keys, groups())
-        if key in axes or any(text.partition("=")[0] == key for text in fixed):
-            raise ConfigError(key, "is given twice", "one value, or several separated by commas")
+    for key, override in _once(overrides, keys, groups(), _SEVERAL):
         if not override.is_sweep_override():
             fixed.append(f"{key}={_value(override)}")
         elif override.is_discrete_sweep():
@@ -137,6 +129,19 @@ def axes_of(
                 )
             axes[key] = (low, high, logarithmic)
     return fixed, axes
+
+
+def _once(
+    overrides: Iterable[str], keys: Collection[str], choices: Mapping[str, tuple[str, ...]], allowed: str
+) -> Iterator[tuple[str, Override]]:
+    """Yield each override with its key, and refuse an unknown key or one that is given twice."""
+    seen: set[str] = set()
+    for override in _parse(overrides):
+        key = _known(override, keys, choices)
+        if key in seen:
+            raise ConfigError(key, "is given twice", allowed)
+        seen.add(key)
+        yield key, override
 
 
 def _parse(overrides: Iterable[str]) -> list[Override]:

@@ -12,7 +12,6 @@ winner by another seed, or the test records have chosen it.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -26,9 +25,9 @@ from app.consistency import warnings
 from app.jobs import Job, Outcome, Task, cores, job_context, run_jobs
 from app.overrides import axes_of
 from app.protocol.errors import ConfigError
-from app.run_directory import make_fresh_directory, make_named_directory, runs_home
+from app.run_directory import runs_home
 from app.settings import KEYS
-from app.sweep import row_of, run_job, table, write_rows
+from app.sweep import new_folder, row_of, run_job, table, table_console, write_rows
 
 if TYPE_CHECKING:
     import optuna
@@ -75,7 +74,7 @@ def search(
     fixed, axes = axes_of(overrides, KEYS)
     if not axes:
         raise ConfigError("--optuna", "nothing is searched", "key=interval(a,b), key=range(a,b) or key=a,b,c")
-    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = console or table_console()
     config = compose([*fixed, *(f"{key}={_example(values)}" for key, values in axes.items())])
     for line in warnings(config):
         print(line, file=sys.stderr)
@@ -165,6 +164,4 @@ def _folder(name: str | None, resume: bool) -> Path:
         if name is None or not (runs_home() / name / "optuna.sqlite").is_file():
             raise ConfigError("--resume", "there is no such search to go on with", "name=NAME, the name of its folder")
         return runs_home() / name
-    if name is not None:
-        return make_named_directory(runs_home(), name)
-    return make_fresh_directory(runs_home(), time.strftime("search-%Y%m%d-%H%M%S"))
+    return new_folder(name, "search")

@@ -85,9 +85,9 @@ def sweep(
     ConfigError
         If any job's configuration is not possible, the sweep's folder cannot be made, or there is nothing to resume.
     """
-    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = console or table_console()
     jobs = plan(overrides)
-    folder = _earlier(jobs) if resume else _folder(jobs[0].config.name)
+    folder = _earlier(jobs) if resume else new_folder(jobs[0].config.name, "sweep")
     finished = [found for job in jobs if (found := _finished(job, folder)) is not None] if resume else []
     left = [job for job in jobs if job not in [outcome.job for outcome in finished]]
     at_once = 1 if any(job.config.engine.name == "ray" for job in jobs) else min(cores(), max(1, len(left)))
@@ -237,10 +237,16 @@ def _curve(outcome: Outcome) -> list[float]:
     return list((outcome.result or {}).get("accuracy_by_round", []))
 
 
-def _folder(name: str | None) -> Path:
+def table_console() -> Console:
+    """Return the standard output, wide enough for a table where it is no terminal."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
+def new_folder(name: str | None, kind: str) -> Path:
+    """Make the folder for several jobs: the one that was named, or one that begins with ``kind`` and the time."""
     if name is not None:
         return make_named_directory(runs_home(), name)
-    return make_fresh_directory(runs_home(), time.strftime("sweep-%Y%m%d-%H%M%S"))
+    return make_fresh_directory(runs_home(), time.strftime(f"{kind}-%Y%m%d-%H%M%S"))
 
 
 def write_rows(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
