@@ -25,6 +25,7 @@ from app.run_directory import RunDirectory
 from app.task import Task, prepare
 from strategies.wire import Assignment, Reply
 from tests.customer.hostile_customers import SPOILS, hostile
+from tests.played import address, play
 
 HONEST = 9
 ROUNDS = 2
@@ -63,14 +64,7 @@ def run(
 ) -> dict[str, Any]:
     prepared = prepare(compose(["data=digits", f"customers={customers}", f"rounds={ROUNDS}", *attack]))
     grid = grid_class(app_of(spoils), customers, workers=2)
-    try:
-        return server_app.run(grid, prepared, RunDirectory.create(prepared.config, tmp_path), SilentProgress())
-    finally:
-        grid.close()
-
-
-def address(index: int) -> str:
-    return str(simulation_account(0, "customer", index).address)
+    return play(prepared, grid, tmp_path)
 
 
 def test_every_kind_of_hostile_reply_costs_its_customer_the_round_and_nobody_else(tmp_path: Path) -> None:

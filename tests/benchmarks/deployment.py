@@ -8,9 +8,6 @@ their own the training part is shorter. Bytes are Flower's own count, of message
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -37,7 +34,7 @@ def main(overrides: list[str]) -> None:
             for pid, command in parties.ours():
                 if b"superexec" in command:
                     memory[f"superexec {pid}"] = peak(pid)
-        same = in_process(Path(folder), task, parties.customers)
+        same = parties.in_process(*task)
     assert result["model_digest"] == same["model_digest"]
     rounds = result["rounds"]
     print(f"{'seconds a round':24}{'deployment':>12}{'in process':>12}")
@@ -50,23 +47,10 @@ def main(overrides: list[str]) -> None:
 
 
 def start(parties: Deployment) -> None:
-    parties.start_chain()
-    for index in range(parties.miners):
-        parties.start_miner(index)
-    for index in range(parties.customers):
-        parties.start_mec(index)
-    parties.start_superlink()
-    parties.register()
+    parties.start_services()
     for index in range(parties.customers):
         parties.start_node(index)
     wait_until(lambda: parties.log("superlink").count("Activated") >= parties.customers, "all nodes are there")
-
-
-def in_process(folder: Path, task: list[str], customers: int) -> dict[str, object]:
-    env = os.environ | {"HEARTH_RUNS": str(folder / "in-process"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "app", "name=same", f"customers={customers}", *task]
-    subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True)
-    return dict(json.loads((folder / "in-process" / "same" / "result.json").read_text()))
 
 
 def peak(pid: int) -> float:

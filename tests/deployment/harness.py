@@ -188,6 +188,16 @@ class Deployment:
         certs = self.folder / "certs"
         return [f"listen.certificate={certs}/127.0.0.1.crt", f"listen.key={certs}/127.0.0.1.key"]
 
+    def start_services(self) -> None:
+        """Start everybody but the nodes, and admit these."""
+        self.start_chain()
+        for index in range(self.miners):
+            self.start_miner(index)
+        for index in range(self.customers):
+            self.start_mec(index)
+        self.start_superlink()
+        self.register()
+
     def start_chain(self) -> None:
         self.start("chain", ["hearth", "chain", "serve", "chain.sqlite", "--port", str(self.chain_port)])
         self.says("chain", "serving it")
@@ -300,3 +310,11 @@ class Deployment:
         assert ended["status"] == "finished:completed", ended
         assert path.exists(), self.log("superlink")[-4000:]
         return dict(json.loads(path.read_text()))
+
+    def in_process(self, *overrides: str) -> dict[str, Any]:
+        """Return the result of the same task in one process."""
+        env = self.env | {"HEARTH_RUNS": str(self.folder / "in-process")}
+        command = [sys.executable, "-m", "app", "name=same", f"customers={self.customers}", *overrides]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        return dict(json.loads((self.folder / "in-process" / "same" / "result.json").read_text()))

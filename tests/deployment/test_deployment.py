@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 from app.learning.config import DataConfig
 from app.learning.data import Dataset
 from app.learning.datasets import load
-from tests.deployment.harness import BIN, ROOT, Deployment, wait_until
+from tests.deployment.harness import BIN, Deployment, wait_until
 from tests.store import kubo_server as node
 from tests.store.kubo_server import KuboServer
 
@@ -34,27 +33,12 @@ def kubo() -> Iterator[KuboServer]:
 def deployment(tmp_path: Path, kubo: KuboServer) -> Iterator[Deployment]:
     """Everybody but the nodes is up."""
     with Deployment(tmp_path, ["store.name=ipfs", f"store.url={kubo.url}"]) as parties:
-        parties.start_chain()
-        for index in range(parties.miners):
-            parties.start_miner(index)
-        for index in range(parties.customers):
-            parties.start_mec(index)
-        parties.start_superlink()
-        parties.register()
+        parties.start_services()
         yield parties
 
 
 def audit(parties: Deployment, result: dict[str, Any], store: str) -> str:
     return parties.hearth("audit", "--chain", parties.chain_url, "--contract", result["contract"], "--store", store)
-
-
-def in_process(tmp_path: Path, *overrides: str) -> dict[str, Any]:
-    """Return the result of the same task in one process."""
-    env = os.environ | {"HEARTH_RUNS": str(tmp_path / "in-process")}
-    command = [sys.executable, "-m", "app", "name=same", *overrides]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads((tmp_path / "in-process" / "same" / "result.json").read_text()))
 
 
 def test_a_whole_task_comes_to_the_in_process_engines_model(deployment: Deployment, kubo: KuboServer) -> None:
@@ -72,7 +56,7 @@ def test_a_whole_task_comes_to_the_in_process_engines_model(deployment: Deployme
     assert status.count("  up  ") == deployment.miners
     assert status.count("epsilon 8 of 8") == deployment.customers
     result = deployment.finish(run)
-    same = in_process(deployment.folder, *task, f"customers={deployment.customers}")
+    same = deployment.in_process(*task)
 
     assert result["model_digest"] == same["model_digest"]
     assert result["accuracy_by_round"] == same["accuracy_by_round"]
@@ -136,7 +120,7 @@ def test_a_coordinator_that_is_killed_is_resumed_and_comes_to_the_same_model(
 
     printed = deployment.flwr("run", ".", "hearth", "-c", 'resume="deployed"', "--format", "json")
     result = deployment.finish(str(json.loads(printed[printed.index("{") :])["run-id"]))
-    same = in_process(deployment.folder, *task, f"customers={deployment.customers}")
+    same = deployment.in_process(*task)
     assert result["model_digest"] == same["model_digest"]
     assert result["accuracy_by_round"] == same["accuracy_by_round"]
     assert "OK" in audit(deployment, result, kubo.url)
