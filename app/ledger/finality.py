@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from eth_typing import ChecksumAddress
-from hexbytes import HexBytes
 from web3 import Web3
 from web3.exceptions import BlockNotFound
 
@@ -27,8 +26,11 @@ def is_deep(w3: Web3, block: int, confirmations: int) -> bool:
 
 def user_of_nonce(
     w3: Web3, sender: ChecksumAddress, nonce: int, since: int, confirmations: int
-) -> frozenset[bytes] | None:
-    """Return the hashes of all transactions of the block in which a sender's nonce was used up; None if it is free.
+) -> bytes | None:
+    """Return the hash of the transaction that used up a sender's nonce; None if there is none, or none to be seen.
+
+    A node may count a transaction before it shows the block that holds it. So the count tells only where to look: what
+    is returned was seen in a block, with this sender and this nonce.
 
     Parameters
     ----------
@@ -57,4 +59,7 @@ def user_of_nonce(
     while newest - low > 1:
         middle = (low + newest) // 2
         low, newest = (low, middle) if is_used(middle) else (middle, newest)
-    return frozenset(bytes(HexBytes(hash)) for hash in w3.eth.get_block(newest)["transactions"])  # type: ignore[arg-type]
+    for found in w3.eth.get_block(newest, full_transactions=True)["transactions"]:
+        if not isinstance(found, bytes) and (found["from"], found["nonce"]) == (sender, nonce):
+            return bytes(found["hash"])
+    return None

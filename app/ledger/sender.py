@@ -4,8 +4,9 @@ The rules, in the order in which they matter:
 
 1. What is signed is in the journal before a node sees it.
 2. An intent keeps its nonce. While it does, sending it again, or with higher fees, cannot have a second effect.
-3. An intent gets another nonce only on proof that the first is lost: the block in which the chain used the nonce up
-   holds none of our transactions, and has as many blocks upon it as we wait for. A missing receipt is no proof.
+3. An intent gets another nonce only on proof that the first is lost: a transaction that is none of ours and has this
+   nonce, in a block with as many blocks upon it as we wait for. A missing receipt is no proof, nor is the count of
+   nonces: nodes are seen to change it before they show the block.
 4. What a node says about a transaction is believed only after it was asked for it by hash.
 """
 
@@ -213,11 +214,11 @@ class Sender:
         """Return whether an attempt's nonce is used up, for good, by a transaction that is not in the journal.
 
         A receipt that is missing proves nothing: the node that we ask may lag behind the one that took it. So the
-        block that used the nonce up is looked for, and looked into.
+        transaction that used the nonce up is looked for.
         """
         who, depth = self._account.address, self._waiting.confirmations
-        within = user_of_nonce(self._w3, who, attempt.nonce, attempt.since, depth)
-        return within is not None and all(member.hash not in within for member in self._journal.family(attempt))
+        user = user_of_nonce(self._w3, who, attempt.nonce, attempt.since, depth)
+        return user is not None and all(member.hash != user for member in self._journal.family(attempt))
 
     def _push(self, nonce: int) -> None:
         """Do for every transaction up to a nonce what it needs to get into a block; those below hold up the rest."""

@@ -352,6 +352,32 @@ def test_no_receipt_is_no_proof(bench: Bench) -> None:
     assert (node.counted(bench.counter), bench.nonces()) == (1, 1)
 
 
+def test_a_count_of_nonces_that_runs_ahead_is_no_proof(bench: Bench) -> None:
+    """A busy node counts our transaction before it shows its block: signing anew now would count twice."""
+    node = bench.node
+    handle, counts = node.handle, []
+
+    def torn(request: dict[str, Any]) -> dict[str, Any]:
+        method = request["method"]
+        if not node.received or len(counts) >= 20:
+            return handle(request)
+        if method == "eth_getTransactionCount":
+            counts.append(method)
+            return handle({**request, "params": [request["params"][0], "latest"]})
+        answer = handle(request)
+        if method in ("eth_getTransactionReceipt", "eth_getTransactionByHash"):
+            return {**answer, "result": None}
+        if method == "eth_blockNumber":
+            return {**answer, "result": hex(int(answer["result"], 16) - 1)}
+        return answer
+
+    node.handle = torn  # type: ignore[method-assign]
+    bench.count()
+    assert len(counts) == 20
+    assert (node.counted(bench.counter), bench.nonces()) == (1, 1)
+    assert bench.states() == [State.CONFIRMED]
+
+
 def test_a_program_that_takes_every_nonce_is_an_error(bench: Bench) -> None:
     def somebody_is_faster(node: FaultyNode, raw: str) -> Any:
         node.accept(node.sign(MANUFACTURER, to=STRANGER.address))
