@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from app.checks import in_range, one_of
 from app.customer.attacks import ATTACKS, COLLUDING, SCALED, SPYING
-from app.learning.config import DATA_SETS, HEADS, MODELS, PARTITIONS, DataConfig, ModelConfig
+from app.learning.config import DATA_SETS, EXTRACTORS, HEADS, MODELS, PARTITIONS, DataConfig, ModelConfig
 from app.ledger.config import THIS_MACHINE
 from app.privacy.config import COUPLING
 from app.protocol.errors import ConfigError
@@ -16,8 +16,9 @@ _MOST_POINTS = 65_535
 _MOST_WEIGHT = {bits: (2**63 - 1) // (2**bits + 2) for bits in (16, 32)}
 """What all weights of a round may sum to, by the bits of an update's entries: beyond it the exact sums of
 `strategies.fedavg` would leave 63 bits."""
-_NOISED = ("privacy", ("record", "laplace", "paper", "paper_batch"))
+_NOISED = ("privacy", ("record", "laplace", "paper", "paper_batch", "dp_sgd"))
 _RECORD = ("privacy", ("record", "laplace"))
+_JOINT = ("model.extractor", ("joint",))
 _PAPER = ("privacy", ("paper", "paper_batch"))
 _USED_BY: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "data.alpha": (("data.partition", ("dirichlet",)),),
@@ -29,10 +30,14 @@ _USED_BY: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "engine.workers": (("engine", ("local",)),),
     **{f"probe.{leaf}": (("probe", ("privacy",)),) for leaf in ("epsilons", "records", "passes")},
     **{f"privacy.{leaf}": (_NOISED,) for leaf in ("epsilon", "budget", "randomness")},
-    **{f"privacy.{leaf}": (_RECORD,) for leaf in ("delta", "clip")},
+    "privacy.clip": (_RECORD,),
+    "privacy.delta": (("privacy", (*_RECORD[1], "dp_sgd")), _JOINT),
+    "privacy.epsilon_phone": (_JOINT,),
+    "privacy.clip_gradient": (("privacy", ("dp_sgd",)), _JOINT),
+    "privacy.sampling_rate": (("privacy", ("dp_sgd",)),),
     "contribution.permutations": (("contribution", ("shapley",)),),
     "privacy.calibration": (_PAPER,),
-    "privacy.batch_size": (_PAPER, ("privacy.normalisation", COUPLING)),
+    "privacy.batch_size": (_PAPER, _JOINT, ("privacy.normalisation", COUPLING)),
     "privacy.epsilon_label": (("privacy.labels", ("randomized_response",)),),
 }
 """Keys that only some choices use, with those choices: given beside other ones, they would silently do nothing."""
@@ -43,6 +48,9 @@ _BOUNDS = {
     "privacy.budget": (1e-6, 1e6),
     "privacy.delta": (1e-12, 1.0),
     "privacy.clip": (1e-6, 1e6),
+    "privacy.epsilon_phone": (1e-6, 1e6),
+    "privacy.clip_gradient": (1e-6, 1e6),
+    "privacy.sampling_rate": (1e-6, 1.0),
     "attack.scale": (1e-6, 1e9),
 }
 
@@ -70,6 +78,9 @@ def validate(config: Config) -> Config:
     _validate_bounds(config)
     _validate_data(config.data)
     _validate_model(config.model)
+    if config.probe.name == "privacy" and config.model.extractor == "joint":
+        problem = "attacks a record's one release, and a joint extractor makes many"
+        raise ConfigError("probe", problem, "none, or model.extractor=frozen")
     if config.probe.name == "privacy" and config.privacy.mechanism != "gaussian":
         problem = f"attacks releases with Gaussian noise, and privacy.mechanism={config.privacy.mechanism} has another"
         raise ConfigError("probe", problem, "none, or privacy=record")
@@ -233,6 +244,7 @@ def installed_models() -> tuple[str, ...]:
 def _validate_model(model: ModelConfig) -> None:
     if model.name not in MODELS:
         one_of("model.name", model.name, (*MODELS, *installed_models()))
+    one_of("model.extractor", model.extractor, EXTRACTORS)
     one_of("model.head", model.head, HEADS)
     in_range("model.bottleneck", model.bottleneck, 1, 4096)
     if len(model.hidden) > 8:

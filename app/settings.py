@@ -41,10 +41,11 @@ class TrainOptions:
         if self.momentum is not None and not 0 <= self.momentum < 1:
             raise ConfigError("train.momentum", f"{self.momentum} is impossible", "a number from 0 to below 1")
 
-    def resolved(self, head: str, records: int) -> TrainOptions:
-        """Return these options, each None replaced by what suits a resolved head and ``records`` records a customer."""
+    def resolved(self, head: str, records: int, *, joint: bool, private: bool) -> TrainOptions:
+        """Return these options, each None replaced by what suits, see `app.learning.config.default_training`."""
         chosen = {key: value for key, value in asdict(self).items() if value is not None}
-        return TrainOptions(**(asdict(default_training(head, records)) | chosen))
+        suitable = default_training(head, records, joint=joint, private=private)
+        return TrainOptions(**(asdict(suitable) | chosen))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from app.learning.data import ManufacturerData
 from app.learning.form import RecordForm
 from app.learning.models import SplitModel, bottleneck_width, build
 from app.learning.pretrain import pretrain
-from app.learning.training import accuracy_and_loss, features
+from app.learning.training import Features, accuracy_and_loss, features
 from app.learning.views import manufacturer_view
 from app.learning.weights import get_vector, layout, save_frozen, set_vector
 from app.ledger.chain import Chain, embedded_chain, rpc_chain
@@ -30,6 +30,7 @@ from app.mining.distant import DistantCommittee
 from app.mining.miner import Miner
 from app.mining.roles import Judges
 from app.parties import Parties, parties_of
+from app.privacy.exposure import Exposure, require_possible
 from app.privacy.labels import flip_matrix
 from app.privacy.mechanism import mechanism_of, relative_noise
 from app.privacy.randomness import SystemRandom
@@ -100,17 +101,20 @@ class Evaluator:
     """Judges global models on the manufacturer's test records: clean features, as a phone computes them for itself."""
 
     def __init__(self, prepared: Prepared, policy: Policy) -> None:
-        self._policy, self._mec = policy, prepared.model.mec
-        clean = features(prepared.model.phone, prepared.data.test)
-        # The head knows features as they are released, normalised and clipped; a phone adds no noise for itself.
-        mechanism = mechanism_of(prepared.config.privacy, SystemRandom())
-        self._features = mechanism.clean(clean, prepared.model.phone.space)
-        self._labels = prepared.data.test.labels
+        self._policy, self._model, self._test = policy, prepared.model, prepared.data.test
+        self._mechanism = mechanism_of(prepared.config.privacy, SystemRandom())
+        self._frozen = None if self._model.joint else self._features()
 
     def __call__(self, blob: bytes) -> tuple[float, float]:
         """Return accuracy and mean loss of a global model's blob."""
-        set_vector(self._mec, self._policy.grid.decode(unpack(blob, self._policy.layout, MODEL_DTYPE)))
-        return accuracy_and_loss(self._mec, self._features, self._labels)
+        set_vector(self._model.trained, self._policy.grid.decode(unpack(blob, self._policy.layout, MODEL_DTYPE)))
+        found = self._features() if self._frozen is None else self._frozen
+        return accuracy_and_loss(self._model.mec, found, self._test.labels)
+
+    def _features(self) -> Features:
+        # The head knows features as they are released, normalised and clipped; a phone adds no noise for itself.
+        phone = self._model.phone
+        return self._mechanism.clean(features(phone, self._test), phone.space)
 
 
 def prepare(config: Config) -> Prepared:
@@ -134,9 +138,21 @@ def prepare(config: Config) -> Prepared:
     resolved = replace(
         config,
         model=replace(config.model, name=model.name, split=model.split, head=model.head, bottleneck=model.bottleneck),
-        train=config.train.resolved(model.head, max(data.summary.per_customer)),
+        train=config.train.resolved(
+            model.head,
+            max(data.summary.per_customer),
+            joint=model.joint,
+            private=privacy.mechanism == "dp_sgd",
+        ),
     )
+    require_possible(privacy, exposure_of(resolved))
     return Prepared(resolved, data, model, parties, time.perf_counter() - start)
+
+
+def exposure_of(config: Config) -> Exposure:
+    """Return how often a task with this resolved configuration lets something of each record out."""
+    assert config.train.epochs is not None  # resolved
+    return Exposure(config.rounds, config.train.epochs, config.model.extractor == "joint")
 
 
 def publish(prepared: Prepared, directory: RunDirectory, stopwatch: Stopwatch) -> Task:
@@ -188,9 +204,9 @@ def _committee(parties: Parties, ledger: TaskLedger, store: BlobStore) -> Judges
 
 
 def _publish_policy(prepared: Prepared, store: BlobStore) -> Policy:
-    config, mec = prepared.config, prepared.model.mec
-    initial, _ = Grid(config.strategy.fractional_bits).encode(get_vector(mec), MODEL_DTYPE)
-    model, frozen = pack(initial, layout(mec), MODEL_DTYPE), save_frozen(prepared.model)
+    config, trained = prepared.config, prepared.model.trained
+    initial, _ = Grid(config.strategy.fractional_bits).encode(get_vector(trained), MODEL_DTYPE)
+    model, frozen = pack(initial, layout(trained), MODEL_DTYPE), save_frozen(prepared.model)
     policy = Policy(
         rounds=config.rounds,
         f=config.strategy.f,
@@ -206,7 +222,7 @@ def _publish_policy(prepared: Prepared, store: BlobStore) -> Policy:
         precision=config.strategy.precision,
         copy_cosine=round(config.strategy.copy_cosine * MILLION),
         strikes=config.strategy.strikes,
-        layout=layout(mec),
+        layout=layout(trained),
         model=reference(model),
         frozen=reference(frozen),
         config=_of_the_task(config) | {"inputs": RecordForm.of(prepared.data.summary).to_json()},

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from app.customer.job import Job, MecServer, ModelFactory, fitting
+from app.customer.job import Job, MecServer, ModelFactory, fitting, global_model
 from app.customer.phone import Phone
-from app.customer.task import integer
+from app.customer.task import TaskConfig, integer
 from app.protocol.announcement import Announcement
-from app.protocol.digest import sha256
+from app.protocol.digest import canonical_json, hex32, sha256
 from app.protocol.errors import ProtocolError
 from app.protocol.policy import Policy
 from app.protocol.receipt import ENCODING, Receipt, SignedReceipt, privacy_units
 from app.protocol.tensors import pack
 from app.store.base import reference
+
+if TYPE_CHECKING:
+    from app.learning.models import SplitModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +117,58 @@ class Customer:
         """Check what was announced, have the features released if they are not yet, and train; see `participate`."""
         rules = _accepted(announcement, policy, frozen, model)
         split = self._split_model(rules, frozen)
-        fitting(model, rules, split.mec)  # before anything is released for a round that cannot be
+        fitting(model, rules, split.trained)  # before anything is released for a round that cannot be
+        seed = training_seed(integer(rules, "seed"), announcement.round, self._index)
+        job = Job(policy, frozen, model, seed)
+        task = TaskConfig.of(rules)
+        if task.by_rounds:
+            return self._learn_anew(announcement, rules, task, split, job)
+        delta, loss = self._train_on_release(announcement, rules, split, job)
+        return Learnt(rules, delta, loss)
+
+    def _learn_anew(
+        self, announcement: Announcement, rules: Policy, task: TaskConfig, split: SplitModel, job: Job
+    ) -> Learnt:
+        """Train where each round lets something new out: count it first, and keep what came of it."""
+        parts = {"task": hex32(announcement.task), "round": announcement.round, "model": hex32(announcement.model)}
+        name = sha256(canonical_json(parts)).hex()
+        kept = self._phone.updates.get(name)
+        if kept is None:
+            self._phone.count_round(announcement.round, rules.frozen.sha256, split.phone)
+            if task.exposure.joint:
+                kept = self._train_jointly(announcement.round, rules, task, split, job)
+            else:
+                kept = self._train_on_release(announcement, rules, split, job)
+            self._phone.updates.put(name, *kept)
+        return Learnt(rules, *kept)
+
+    def _train_jointly(
+        self, round_number: int, rules: Policy, task: TaskConfig, split: SplitModel, job: Job
+    ) -> tuple[npt.NDArray[np.float64], float]:
+        """Return what joint training changed, phone's layers first, as the layout has them; and the loss."""
+        from app.learning.weights import get_vector
+
+        own = global_model(split, rules, job.model)
+        start = get_vector(own.trained).astype(np.float64)
+        head = self._mec.begin(job)
+        loss = self._phone.learn(round_number, rules.frozen.sha256, own.phone, task.train, head.step, job.seed)
+        trained = np.concatenate([get_vector(own.phone), head.vector]).astype(np.float64)
+        return trained - start, loss
+
+    def _train_on_release(
+        self, announcement: Announcement, rules: Policy, split: SplitModel, job: Job
+    ) -> tuple[npt.NDArray[np.float64], float]:
+        """Have the features released if they are not yet, and return what training the head on them changed."""
         key = self._phone.key(rules.frozen.sha256)
         if not self._mec.holds(key):
             release = self._phone.release(rules.frozen.sha256, split.phone)
             self._mec.accept(release)
             key = release.key
-        seed = training_seed(integer(rules, "seed"), announcement.round, self._index)
-        delta, loss = self._mec.train(key, Job(policy, frozen, model, seed))
+        delta, loss = self._mec.train(key, job)
         if announcement.round == rules.rounds:
             # The task is over; should the round be repeated, the phone sends the same bytes again.
             self._mec.forget(key)
-        return Learnt(rules, delta, loss)
+        return delta, loss
 
     def contribute(self, announcement: Announcement, learnt: Learnt) -> Contribution:
         """Put a change of the model on the grid, pack it and sign a receipt for it; see `participate`."""

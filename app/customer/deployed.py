@@ -15,7 +15,7 @@ from app.customer.distant_mec import DistantMec
 from app.customer.job import InProcessMec, MecServer
 from app.customer.mec import Mec
 from app.customer.phone import Phone
-from app.customer.simulation import Cast, accountant, simulated_customer, split_model
+from app.customer.simulation import Cast, accountant, round_protection, simulated_customer, split_model
 from app.customer.site import Site
 from app.customer.task import TaskConfig
 from app.customer.wallets import wallet
@@ -98,6 +98,7 @@ def _phone(task: TaskConfig, data: Dataset, site: Site, account: LocalAccount) -
         _salt(site.home / "phone" / "salt"),
         site.home / "phone",
         deployment=True,
+        protection=round_protection(task, lambda _: source),
     )
 
 

@@ -13,12 +13,15 @@ import numpy.typing as npt
 from app.customer.mec import Mec
 from app.customer.task import TaskConfig
 from app.customer.wire import FeatureRelease
+from app.learning.config import TrainConfig
 from app.protocol.errors import ProtocolError
 from app.protocol.fixed_point import MODEL_DTYPE
 from app.protocol.policy import Policy
 from app.protocol.tensors import unpack
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from app.learning.models import Head, SplitModel
 
 ModelFactory = Callable[[Policy, bytes], "SplitModel"]
@@ -58,8 +61,59 @@ class MecServer(Protocol):
     def train(self, key: str, job: Job) -> tuple[npt.NDArray[np.float64], float]:
         """Return the trained minus the global parameters, shape (parameters,), and the mean loss of the last epoch."""
 
+    def begin(self, job: Job) -> HeadSteps:
+        """Begin to train the head of a joint extractor's model, step by step."""
+
     def forget(self, key: str) -> None:
         """Delete a release, once its task is over."""
+
+
+class HeadSteps:
+    """A head that learns from one release after another, and tells the phone what each feature should have been.
+
+    Parameters
+    ----------
+    head : Head
+        With the global weights; it is changed.
+    train : TrainConfig
+        Learning rate and momentum.
+    """
+
+    def __init__(self, head: Head, train: TrainConfig) -> None:
+        import torch
+
+        from app.learning.training import check
+
+        check(train)
+        self._head = head
+        self._optimiser = torch.optim.SGD(head.parameters(), lr=train.learning_rate, momentum=train.momentum)
+
+    def step(self, release: FeatureRelease) -> tuple[npt.NDArray[np.float32], float]:
+        """Take a step on a batch.
+
+        Returns
+        -------
+        gradient : numpy.ndarray of float32
+            Of the batch's mean loss by the released features, before the step; their shape.
+        loss : float
+            That loss.
+        """
+        import torch
+
+        features = torch.from_numpy(release.features).requires_grad_(True)
+        self._optimiser.zero_grad()
+        loss = self._head.loss(features, torch.from_numpy(release.labels))
+        torch.autograd.backward(loss)
+        self._optimiser.step()
+        gradient: npt.NDArray[np.float32] = features.grad.numpy()  # type: ignore[union-attr]
+        return gradient, float(loss.detach())
+
+    @property
+    def vector(self) -> npt.NDArray[np.float32]:
+        """The head's weights as they are now, see `app.learning.weights.get_vector`."""
+        from app.learning.weights import get_vector
+
+        return get_vector(self._head)
 
 
 class InProcessMec:
@@ -87,29 +141,42 @@ class InProcessMec:
         """
         rules = Policy.from_bytes(job.policy)
         head = deepcopy(self._split_model(rules, job.frozen).mec)
-        start = _set_global(head, rules, job.model)
-        trained, loss = self._mec.train(key, head, TaskConfig.of(rules).train, job.seed)
+        start = set_global(head, rules, job.model)
+        trained, loss = self._mec.train(key, head, TaskConfig.of(rules), job.seed)
         return trained.astype(np.float64) - start, loss
 
+    def begin(self, job: Job) -> HeadSteps:
+        """Begin joint training; see `MecServer.begin`. Raises `ProtocolError` if the job is none."""
+        rules = Policy.from_bytes(job.policy)
+        model = global_model(self._split_model(rules, job.frozen), rules, job.model)
+        return HeadSteps(model.mec, TaskConfig.of(rules).train)
 
-def fitting(model: bytes, rules: Policy, head: Head) -> npt.NDArray[np.int64]:
+
+def global_model(split: SplitModel, rules: Policy, model: bytes) -> SplitModel:
+    """Return a copy of a task's model with the global weights set."""
+    copy = deepcopy(split)
+    set_global(copy.trained, rules, model)
+    return copy
+
+
+def fitting(model: bytes, rules: Policy, trained: nn.Module) -> npt.NDArray[np.int64]:
     """Return a global model on the task's grid, shape (parameters,).
 
     Raises
     ------
     ProtocolError
-        If it, or the policy's layout, is not that of the head.
+        If it, or the policy's layout, is not that of what is trained.
     """
     from app.learning.weights import layout
 
-    if layout(head) != rules.layout:
+    if layout(trained) != rules.layout:
         raise ProtocolError("the policy's layout is not that of the model that its config describes")
     return unpack(model, rules.layout, MODEL_DTYPE)
 
 
-def _set_global(head: Head, rules: Policy, model: bytes) -> npt.NDArray[np.float64]:
-    """Set the global weights and return them as the head has them, in float64."""
+def set_global(trained: nn.Module, rules: Policy, model: bytes) -> npt.NDArray[np.float64]:
+    """Set the global weights and return them as the module has them, in float64."""
     from app.learning.weights import get_vector, set_vector
 
-    set_vector(head, rules.grid.decode(fitting(model, rules, head)))
-    return get_vector(head).astype(np.float64)
+    set_vector(trained, rules.grid.decode(fitting(model, rules, trained)))
+    return get_vector(trained).astype(np.float64)

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from app.customer.shelf import Shelf
+from app.customer.task import TaskConfig
 from app.customer.wire import FeatureRelease
-from app.learning.config import TrainConfig
+from app.privacy.exposure import gradient_multiplier, steps_of_a_round
+from app.privacy.randomness import InsecureSeededRandom, SystemRandom
 from app.protocol.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class Mec:
         """Take a release and keep it; raise `StoreError` if the disk refuses."""
         self._shelf.put(release)
 
-    def train(self, key: str, head: Head, train: TrainConfig, seed: int) -> tuple[npt.NDArray[np.float32], float]:
+    def train(self, key: str, head: Head, task: TaskConfig, seed: int) -> tuple[npt.NDArray[np.float32], float]:
         """Train a head on a release.
 
         Parameters
@@ -51,8 +53,8 @@ class Mec:
             Which release.
         head : Head
             The MEC part of the model with the global weights set; it is changed.
-        train : TrainConfig
-            Epochs, batch size and so on.
+        task : TaskConfig
+            How: epochs, batch size and so on, and whether by DP-SGD.
         seed : int
             Order of the batches and everything else that is drawn.
 
@@ -74,9 +76,31 @@ class Mec:
         release = self._shelf.get(key)
         if release is None:
             raise ProtocolError(f"the MEC server holds no release {key}")
-        loss = train_head(head, release.features, release.labels, train, seed)
+        if task.privacy.mechanism == "dp_sgd":
+            loss = _privately(head, release, task, seed)
+        else:
+            loss = train_head(head, release.features, release.labels, task.train, seed)
         return get_vector(head), loss
 
     def forget(self, key: str) -> None:
         """Delete a release, once its task is over; raise `StoreError` if the disk refuses."""
         self._shelf.remove(key)
+
+
+def _privately(head: Head, release: FeatureRelease, task: TaskConfig, seed: int) -> float:
+    """Train a head in place by DP-SGD as a task asks for it, and return the loss."""
+    from app.learning.private_sgd import train_head_privately
+
+    config, exposure = task.privacy, task.exposure
+    seeded = config.randomness != SystemRandom.name
+    return train_head_privately(
+        head,
+        release.features,
+        release.labels,
+        task.train,
+        rate=config.sampling_rate,
+        steps=steps_of_a_round(config, exposure),
+        clip=config.clip_gradient,
+        noise_multiplier=gradient_multiplier(config, exposure),
+        source=InsecureSeededRandom(seed, "DP-SGD of the head") if seeded else SystemRandom(),
+    )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hmac
 import logging
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from eth_account.signers.local import LocalAccount
 
+from app.customer.kept import KeptUpdates
 from app.customer.shelf import Shelf
 from app.customer.wire import FeatureRelease
 from app.durable import append_privately
@@ -17,19 +19,23 @@ from app.privacy.accountant import Accountant
 from app.privacy.cost import PrivacySpent
 from app.privacy.labels import LabelTreatment
 from app.privacy.mechanism import Mechanism
-from app.privacy.randomness import SystemRandom
+from app.privacy.randomness import InsecureSeededRandom, SystemRandom
+from app.privacy.rounds import RoundProtection
 from app.protocol.digest import canonical_json, hex32, sha256
 from app.protocol.errors import BudgetError, PrivacyError, StoreError
 from app.protocol.receipt import Receipt, SignedReceipt
 from app.protocol.signing import Domain
 
 if TYPE_CHECKING:
+    from app.customer.joint import Step
+    from app.learning.config import TrainConfig
     from app.learning.data import Dataset
     from app.learning.models import Phone as Extractor
 
 _log = logging.getLogger(__name__)
 LEDGER = "privacy.jsonl"
 RECEIPTS = "receipts.jsonl"
+UPDATES = "updates"
 _NOTHING_DRAWN = "none"
 
 
@@ -61,6 +67,8 @@ class Phone:
         Folder of its own: the released batches and the signed receipts.
     deployment : bool
         Whether real people's data is at stake.
+    protection : RoundProtection, optional
+        For a task in which every round lets something new out.
 
     Raises
     ------
@@ -81,6 +89,7 @@ class Phone:
         home: Path,
         *,
         deployment: bool,
+        protection: RoundProtection | None = None,
     ) -> None:
         if deployment and mechanism.randomness not in (SystemRandom.name, _NOTHING_DRAWN):
             raise PrivacyError(
@@ -95,6 +104,7 @@ class Phone:
         self._released = Shelf(home / "released")
         self._receipts = home / RECEIPTS
         self._record_set = _record_set(data, salt)
+        self._protection, self._updates = protection, KeptUpdates(home / UPDATES)
         self._earlier: FeatureRelease | None = None
 
     @property
@@ -144,17 +154,63 @@ class Phone:
             _log.warning("%s; going on with the %d records released before", refusal, self.examples)
             return self._earlier
 
+    def count_round(self, round_number: int, frozen: bytes, extractor: Extractor) -> None:
+        """Count what a round will let out, before any of it leaves.
+
+        Noise from a seed is the same each time, so a round that is played again tells nobody anything new; with the
+        operating system's it is another release.
+
+        Raises
+        ------
+        BudgetError
+            If it would exceed the budget: the customer sits the round out.
+        """
+        protection = self._protecting
+        mechanism = protection.mechanism(round_number)
+        again = mechanism.randomness == InsecureSeededRandom.name or not protection.noised_gradients
+        parts = {"key": self.key(frozen), "round": round_number, "drawn": "" if again else secrets.token_hex(16)}
+        release = sha256(canonical_json(parts)).hex()
+        if not self._accountant.counted(release):
+            about = {"records": len(self._data), "shape": list(extractor.space.shape)}
+            stated = protection.parameters(mechanism, round_number) | self._labels.parameters | about
+            costs = protection.costs(mechanism, len(self._data), extractor.space)
+            self._accountant.charge(release, self._record_set, stated, *costs)
+
+    def learn(
+        self, round_number: int, frozen: bytes, extractor: Extractor, train: TrainConfig, step: Step, seed: int
+    ) -> float:
+        """Teach the phone's layers, in place, by joint training with an MEC server; see `app.customer.joint`.
+
+        The round must have been counted. Returns the last epoch's mean loss.
+        """
+        from app.customer.joint import PhoneSteps
+
+        steps = PhoneSteps(extractor, train, self._protecting, round_number)
+        return steps.learn(self._data, self.key(frozen), step, seed)
+
+    @property
+    def _protecting(self) -> RoundProtection:
+        if self._protection is None:
+            raise PrivacyError("this phone was made for tasks that release a record once")
+        return self._protection
+
+    @property
+    def updates(self) -> KeptUpdates:
+        """What it learnt in rounds that it has finished."""
+        return self._updates
+
     def _present(self, key: str, extractor: Extractor) -> FeatureRelease:
         cost = self._mechanism.cost(len(self._data), extractor.space), *self._labels.costs
         release = self._released.get(key)
         if release is None:
-            self._accountant.check(*cost)  # so that no batch is drawn in vain
+            if not self._mechanism.stays:
+                self._accountant.check(*cost)  # so that no batch is drawn in vain
             release = self._draw(key, extractor)
             if self._mechanism.randomness != _NOTHING_DRAWN:  # else drawing again gives the same bytes
                 # Before it is counted, not after: a crash in between leaves a batch that has never left the phone.
                 self._released.put(release)
         digest = release.digest
-        if not self._accountant.counted(digest):
+        if not self._mechanism.stays and not self._accountant.counted(digest):
             about = {"records": len(self._data), "shape": list(extractor.space.shape)}
             self._accountant.charge(digest, self._record_set, self._parameters | about, *cost)
         return release

@@ -27,6 +27,7 @@ from app.privacy.cost import COORDINATE, RECORD
 from app.privacy.labels import flip_matrix, label_treatment
 from app.privacy.mechanism import NoMechanism, mechanism_of, relative_noise
 from app.privacy.randomness import InsecureSeededRandom, RandomSource, SystemRandom
+from app.privacy.rounds import RoundProtection
 from app.protocol.errors import ProtocolError
 from app.protocol.keys import simulation_secret
 from app.protocol.policy import Policy
@@ -150,7 +151,13 @@ def _phone(
         simulation_secret(task.seed, "salt", index),
         home,
         deployment=False,
+        protection=round_protection(task, lambda purpose: _source(task.privacy, task.seed, purpose, index)),
     )
+
+
+def round_protection(task: TaskConfig, source: Callable[[str], RandomSource]) -> RoundProtection | None:
+    """Return how a phone protects each round of a task that lets something out in every one; None for other tasks."""
+    return RoundProtection(task.privacy, task.exposure, source) if task.by_rounds else None
 
 
 def _source(privacy: PrivacyConfig, seed: int, purpose: str, index: int) -> RandomSource:
@@ -163,5 +170,5 @@ def accountant(privacy: PrivacyConfig, owner: str, home: Path) -> Accountant:
     """Return the accountant of the phone that lives in ``home``, with the budget that a task's privacy asks for."""
     if privacy.mechanism == NoMechanism.name:
         return Accountant(home / LEDGER, owner, math.inf, 0.0)  # nothing is promised, so nothing is refused
-    unit = RECORD if privacy.record_level else COORDINATE
+    unit = RECORD if privacy.protects_records else COORDINATE
     return Accountant(home / LEDGER, owner, privacy.budget, privacy.delta, unit)

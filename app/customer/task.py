@@ -8,6 +8,7 @@ from typing import TypeVar
 from app.learning.config import DataConfig, ModelConfig, TrainConfig
 from app.learning.form import RecordForm
 from app.privacy.config import PrivacyConfig
+from app.privacy.exposure import Exposure, by_rounds
 from app.protocol.errors import ConfigError, ProtocolError
 from app.protocol.policy import Policy
 from app.typed import build
@@ -25,6 +26,8 @@ class TaskConfig:
         The run's seed, from which every other seed is derived.
     customers : int
         How many customers the task has.
+    rounds : int
+        How many rounds.
     form : RecordForm
         What the records look like.
     data, model, train, privacy
@@ -33,11 +36,22 @@ class TaskConfig:
 
     seed: int
     customers: int
+    rounds: int
     form: RecordForm
     data: DataConfig
     model: ModelConfig
     train: TrainConfig
     privacy: PrivacyConfig
+
+    @property
+    def exposure(self) -> Exposure:
+        """How often the task lets something of each record out."""
+        return Exposure(self.rounds, self.train.epochs, self.model.extractor == "joint")
+
+    @property
+    def by_rounds(self) -> bool:
+        """Whether every round lets something new out, see `app.privacy.exposure`."""
+        return by_rounds(self.privacy, self.exposure)
 
     @classmethod
     def of(cls, policy: Policy, data_path: str | None = None) -> TaskConfig:
@@ -48,6 +62,7 @@ class TaskConfig:
         return cls(
             seed=integer(policy, "seed"),
             customers=integer(policy, "customers"),
+            rounds=policy.rounds,
             form=RecordForm.from_json(policy.config.get("inputs")),
             data=replace(section(policy, "data", DataConfig), path=data_path),
             model=section(policy, "model", ModelConfig),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 DATA_SETS = ("plaid", "digits", "mnist", "folder")
 PARTITIONS = ("iid", "dirichlet", "column")
 MODELS = ("auto", "signal", "scattering", "cnn", "mlp")
+EXTRACTORS = ("frozen", "joint")
 HEADS = ("auto", "mlp", "prototype", "discriminant")
 
 
@@ -59,11 +60,14 @@ class ModelConfig:
     name : str
         One of `MODELS`, or an installed one (`app.learning.models.installed`); ``auto`` takes what fits the data, and
         for images whether features are noised.
+    extractor : str
+        One of `EXTRACTORS`: whether the phone's layers stay as the manufacturer made them, or learn from the gradient
+        that the MEC server returns, as in the paper.
     split : str
         Last stage that runs on the phone; ``auto`` is ``bottleneck`` where features are noised and the stage before
         it where they are not.
     head : str
-        One of `HEADS`; ``auto`` is ``mlp`` where features are not noised, else ``discriminant`` after the model
+        One of `HEADS`; ``auto`` is ``mlp`` where features are not noised or the extractor is joint, else ``discriminant`` after the model
         ``scattering`` and ``prototype`` after the others.
     bottleneck : int or None
         Features that leave the phone after the stage ``bottleneck``; None takes what suits the model.
@@ -72,6 +76,7 @@ class ModelConfig:
     """
 
     name: str = "auto"
+    extractor: str = "frozen"
     split: str = "auto"
     head: str = "auto"
     bottleneck: int | None = None
@@ -100,13 +105,18 @@ class TrainConfig:
     momentum: float = 0.0
 
 
-def default_training(head: str, records: int) -> TrainConfig:
+def default_training(head: str, records: int, *, joint: bool = False, private: bool = False) -> TrainConfig:
     """Return settings that suit a resolved head and a customer with ``records`` records.
+
+    ``joint`` tells that the phone's layers learn too, ``private`` that the head is trained by DP-SGD. Then every pass
+    costs privacy, so there is one, and the noise is averaged by few large steps.
 
     The loss of ``prototype`` and ``discriminant`` is linear in the features, so one step over all records says
     everything. An MLP wants a few hundred small steps a round: many passes over a small home's records, one over
     thousands.
     """
+    if joint or private:
+        return TrainConfig(epochs=1, batch_size=64, learning_rate=0.05 if joint else 0.5, momentum=0.9)
     if head != "mlp":
         return TrainConfig(epochs=1, batch_size=0, learning_rate=1.0, momentum=0.0)
     if records < 1000:

@@ -33,7 +33,7 @@ JITTER = 0.3  # noise on standardised signatures and tables
 
 
 def pretrain(model: SplitModel, public: Dataset, seed: int, clean: Clean = lambda features, space: features) -> None:
-    """Train ``model`` in place on the manufacturer's public records; the phone is frozen afterwards.
+    """Train ``model`` in place on the manufacturer's public records; the phone is frozen afterwards, if it is to be.
 
     The extractor learns to send the records of one class in one direction: cross-entropy over the cosines between the
     bottleneck's unit vectors and one trainable direction a class, with a cosine-shaped learning rate. The bottleneck
@@ -62,7 +62,7 @@ def pretrain(model: SplitModel, public: Dataset, seed: int, clean: Clean = lambd
     elif model.split == "bottleneck" or model.name == "cnn":
         _train_extractor(model, records, labels, len(public.classes), seed)
     model.phone.requires_grad_(False)
-    model.mec.requires_grad_(True)  # stages after the split go on learning there
+    model.trained.requires_grad_(True)  # stages after the split go on learning there
     found = features(model.phone, public)
     model.phone.fit_constants(found)
     if isinstance(model.mec, DiscriminantHead):

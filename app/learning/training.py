@@ -54,7 +54,7 @@ def train_head(mec: Head, released: Features, labels: Labels, train: TrainConfig
     ConfigError
         If a training setting is out of range.
     """
-    _check(train)
+    check(train)
     generator = torch.Generator().manual_seed(seed)
     x, y = torch.from_numpy(released), torch.from_numpy(labels)
     size = min(train.batch_size or len(x), len(x))
@@ -83,7 +83,8 @@ def _scores(mec: Head, clean: Features) -> torch.Tensor:
         return torch.cat([mec(part) for part in torch.split(torch.from_numpy(clean), 4096)])
 
 
-def _check(train: TrainConfig) -> None:
+def check(train: TrainConfig) -> None:
+    """Raise `ConfigError` if a training setting is out of range."""
     if train.epochs < 1:
         raise ConfigError("train.epochs", f"{train.epochs} passes train nothing", allowed=">= 1")
     if train.batch_size < 0:

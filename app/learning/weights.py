@@ -23,17 +23,17 @@ Layout = tuple[tuple[str, tuple[int, ...]], ...]
 Vector = NDArray[np.float32]
 
 
-def layout(mec: nn.Module) -> Layout:
+def layout(trained: nn.Module) -> Layout:
     """Return name and shape of every trainable tensor, in the order of the vector."""
-    return tuple((name, tuple(tensor.shape)) for name, tensor in mec.named_parameters())
+    return tuple((name, tuple(tensor.shape)) for name, tensor in trained.named_parameters())
 
 
-def get_vector(mec: nn.Module) -> Vector:
+def get_vector(trained: nn.Module) -> Vector:
     """Return the trainable weights as one float32 vector, row by row, in the order of `layout`."""
-    return np.concatenate([tensor.detach().numpy().ravel() for tensor in mec.parameters()])
+    return np.concatenate([tensor.detach().numpy().ravel() for tensor in trained.parameters()])
 
 
-def set_vector(mec: nn.Module, vector: NDArray[np.floating]) -> None:
+def set_vector(trained: nn.Module, vector: NDArray[np.floating]) -> None:
     """Write a vector of `get_vector`'s form into the trainable weights.
 
     Raises
@@ -41,7 +41,7 @@ def set_vector(mec: nn.Module, vector: NDArray[np.floating]) -> None:
     ProtocolError
         If its length is not the layout's, or it holds NaN or an infinity.
     """
-    size = sum(math.prod(shape) for _, shape in layout(mec))
+    size = sum(math.prod(shape) for _, shape in layout(trained))
     values = np.array(vector, dtype=np.float32)  # a copy: the caller keeps its own
     if values.shape != (size,):
         raise ProtocolError(f"weights of shape {values.shape}, the model has ({size},)")
@@ -49,7 +49,7 @@ def set_vector(mec: nn.Module, vector: NDArray[np.floating]) -> None:
         raise ProtocolError("weights hold NaN or an infinity")
     start = 0
     with torch.no_grad():
-        for tensor in mec.parameters():
+        for tensor in trained.parameters():
             end = start + tensor.numel()
             tensor.copy_(torch.from_numpy(values[start:end]).reshape(tensor.shape))
             start = end
@@ -72,7 +72,8 @@ def load_frozen(model: SplitModel, blob: bytes) -> None:
 
 
 def _frozen(model: SplitModel) -> dict[str, Tensor]:
-    phone = {f"phone.{name}": tensor for name, tensor in model.phone.state_dict().items()}
+    learnt = {name for name, _ in model.phone.named_parameters()} if model.joint else set()
+    phone = {f"phone.{name}": tensor for name, tensor in model.phone.state_dict().items() if name not in learnt}
     return phone | {f"mec.{name}": tensor for name, tensor in model.mec.named_buffers()}
 
 

@@ -116,7 +116,7 @@ class Accountant:
             self._unit,
             float(epsilon),
             float(delta),
-            len(entries),
+            sum(max((cost.steps for cost in entry.costs), default=1) for entry in entries),
             float(record_epsilon),
             float(record_delta),
         )

@@ -53,6 +53,21 @@ def gaussian_scale(epsilon: float, delta: float) -> float:
     return high
 
 
+def gaussian_epsilon(scale: float, delta: float) -> float:
+    """Return the smallest epsilon for which noise of ``scale`` times the sensitivity is (epsilon, delta)-private.
+
+    Found by bisection, on the private side; 0 where the noise hides everything but ``delta``.
+    """
+    if gaussian_delta(scale, 0.0) <= delta:
+        return 0.0
+    low, high = 0.0, 1.0
+    while gaussian_delta(scale, high) > delta:
+        low, high = high, 2.0 * high
+    while low < (middle := 0.5 * (low + high)) < high:
+        low, high = (middle, high) if gaussian_delta(scale, middle) > delta else (low, middle)
+    return high
+
+
 def _mills(x: float) -> float:
     """Return Mills' ratio Phi(-x) / phi(x) for x > 0, by Laplace's continued fraction where erfc loses its digits."""
     if x < 5.0:

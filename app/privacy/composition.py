@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from app.privacy.calibration import gaussian_delta
@@ -89,10 +90,17 @@ def _tightly(costs: Sequence[PrivacyCost], delta: float) -> float:
     counts: Counter[PrivacyCost] = Counter()
     for cost in costs:
         counts[_step(cost)] += cost.steps
-    largest = max((cost.for_a_record for cost in counts if math.isfinite(cost.for_a_record)), default=0.0)
-    interval = max(_COARSEST, _FINEST_SHARE * largest * sum(counts.values()))
+    return _of_counts(frozenset(counts.items()), delta)
+
+
+@lru_cache(maxsize=256)
+def _of_counts(counts: frozenset[tuple[PrivacyCost, int]], delta: float) -> float:
+    """Return epsilon of steps and how often each is taken; all customers of a process ask for the same few."""
+    largest = max((cost.for_a_record for cost, _ in counts if math.isfinite(cost.for_a_record)), default=0.0)
+    interval = max(_COARSEST, _FINEST_SHARE * largest * sum(count for _, count in counts))
     total: PrivacyLossDistribution | None = None
-    for cost, count in counts.items():
+    # In one order: float sums must not depend on how a set is laid out.
+    for cost, count in sorted(counts, key=lambda item: repr(item[0])):
         distribution = _distribution(cost, interval).self_compose(count)
         total = distribution if total is None else total.compose(distribution)
     return 0.0 if total is None else float(total.get_epsilon_for_delta(delta))
@@ -100,7 +108,7 @@ def _tightly(costs: Sequence[PrivacyCost], delta: float) -> float:
 
 def _step(cost: PrivacyCost) -> PrivacyCost:
     """Return the cost of one step: those of the same kind are composed together."""
-    epsilon, delta = (0.0, 0.0) if cost.noise_multiplier else (cost.for_a_record, cost.delta)
+    epsilon, delta = (0.0, 0.0) if cost.noise_multiplier else (cost.for_a_record / cost.steps, cost.delta / cost.steps)
     return PrivacyCost(cost.mechanism, RECORD, epsilon, delta, None, cost.noise_multiplier, cost.sampling_rate)
 
 

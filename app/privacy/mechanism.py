@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from app.privacy.config import COUPLING, PrivacyConfig
 from app.privacy.cost import NEIGHBOURS, RECORD, PrivacyCost
+from app.privacy.exposure import ONCE, Exposure
 from app.privacy.lattice import LIMIT
 from app.privacy.normalisation import FeatureSpace, Rows, normalise
 from app.privacy.randomness import RandomSource
@@ -65,10 +66,13 @@ class Mechanism(ABC):
         What the guarantee protects: ``record`` or ``coordinate``.
     randomness : str
         Name of the source of the noise; ``none`` where nothing is drawn.
+    stays : bool
+        Whether what it releases stays with the customer, whose MEC server is trusted with it: it costs nothing then.
     """
 
     name: str
     unit: str = RECORD
+    stays: bool = False
 
     def __init__(self, config: PrivacyConfig, randomness: str) -> None:
         self._config = config
@@ -158,14 +162,29 @@ class NoMechanism(Mechanism):
         return 0.0
 
 
-def mechanism_of(config: PrivacyConfig, source: RandomSource) -> Mechanism:
-    """Return the mechanism that a configuration asks for, drawing from ``source``."""
+class TrustedMec(NoMechanism):
+    """Features go to an MEC server that may see them, and no further: the updates are what DP-SGD protects."""
+
+    name = "dp_sgd"
+    stays = True
+
+    def cost(self, records: int, space: FeatureSpace) -> PrivacyCost:
+        """Return nothing: nothing leaves the customer."""
+        return PrivacyCost(self.name, self.unit, 0.0, 0.0)
+
+
+def mechanism_of(config: PrivacyConfig, source: RandomSource, exposure: Exposure = ONCE) -> Mechanism:
+    """Return the mechanism that a configuration asks for, drawing from ``source``, for a task's ``exposure``."""
     from app.privacy.paper import PaperMechanism
     from app.privacy.record_level import GaussianMechanism, LaplaceMechanism
 
     if config.mechanism == NoMechanism.name:
         return NoMechanism(config)
-    kinds = (GaussianMechanism, LaplaceMechanism, PaperMechanism)
+    if config.mechanism == TrustedMec.name:
+        return TrustedMec(config)
+    if config.mechanism == GaussianMechanism.name:
+        return GaussianMechanism(config, source, exposure)
+    kinds = (LaplaceMechanism, PaperMechanism)
     return next(kind for kind in kinds if kind.name == config.mechanism)(config, source)
 
 

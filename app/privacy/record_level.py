@@ -11,9 +11,10 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
-from app.privacy.calibration import gaussian_scale
+from app.privacy.calibration import gaussian_epsilon
 from app.privacy.config import PrivacyConfig
 from app.privacy.cost import PrivacyCost
+from app.privacy.exposure import ONCE, Exposure, features_multiplier
 from app.privacy.lattice import clip_rows, grid_step, to_ball
 from app.privacy.mechanism import Features, Mechanism, Released, joined, released
 from app.privacy.normalisation import FeatureSpace
@@ -130,8 +131,9 @@ class GaussianMechanism(RecordLevelMechanism):
     name = "gaussian"
     order = 2
 
-    def __init__(self, config: PrivacyConfig, source: RandomSource) -> None:
-        self.multiplier = gaussian_scale(config.epsilon_features, config.delta) * (1.0 + _SLACK)
+    def __init__(self, config: PrivacyConfig, source: RandomSource, exposure: Exposure = ONCE) -> None:
+        self._exposure = exposure
+        self.multiplier = features_multiplier(config, exposure) * (1.0 + _SLACK)
         super().__init__(config, source, 2.0 * config.clip * self.multiplier)
         self.sigma = math.hypot(2.0 * self.radius * self.multiplier, _SMOOTHING)
 
@@ -140,8 +142,10 @@ class GaussianMechanism(RecordLevelMechanism):
         return self.sigma * self.step
 
     def cost(self, records: int, space: FeatureSpace) -> PrivacyCost:
-        """Return (epsilon, delta)."""
+        """Return (epsilon, delta); with a joint extractor those of one release among many."""
         epsilon, delta = self._config.epsilon_features, self._config.delta
+        if self._exposure.joint:
+            epsilon = gaussian_epsilon(self.multiplier, delta)
         return PrivacyCost(self.name, self.unit, epsilon, delta, noise_multiplier=self.multiplier)
 
     @property

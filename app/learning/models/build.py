@@ -39,9 +39,11 @@ class SplitModel:
     stages : tuple of str
         Names of all stages, in order.
     phone : Phone
-        Frozen: records to features.
+        Records to features; frozen, unless the extractor is joint.
     mec : Head
         Trainable: features to scores.
+    trained : nn.Module
+        What customers train and the global model holds: the head; with a joint extractor the phone's layers too.
     bottleneck : int
         Features after the stage ``bottleneck``, resolved too.
     feature_size : int
@@ -58,10 +60,16 @@ class SplitModel:
     stages: tuple[str, ...]
     phone: Phone
     mec: Head
+    trained: nn.Module
     bottleneck: int
     feature_size: int
     extractor: nn.ModuleDict
     augment: Augment
+
+    @property
+    def joint(self) -> bool:
+        """Whether the phone's layers learn too."""
+        return self.trained is not self.mec
 
 
 def build(
@@ -95,6 +103,7 @@ def build(
     ConfigError
         If a name is unknown, does not fit the data, or a size is not positive.
     """
+    joint = model.extractor == "joint"
     name = _model_name(model, form, noised)
     bottleneck = bottleneck_width(model, form, noised=noised)
     if bottleneck < 1:
@@ -104,7 +113,7 @@ def build(
     stages, prepare, augment, shape = _stages(name, form, bottleneck)
     uniform_start(nn.ModuleDict(stages), generator := torch.Generator().manual_seed(seed))
     split = _resolve("model.split", model.split, tuple(stages), list(stages)[-1 if noised else -2])
-    head = _resolve("model.head", model.head, HEADS[1:], _head(name, noised))
+    head = _resolve("model.head", model.head, HEADS[1:], _head(name, noised and not joint))
     phone = Phone(prepare, stages, split, shape)
     cut = math.prod(phone.shape)
     records = form.records
@@ -116,7 +125,20 @@ def build(
         trunk, size = _trunk(stages, split, shape)
         mec = MlpHead(trunk, size, model.hidden, len(form.classes), flips)
         uniform_start(mec.layers, generator)
-    return SplitModel(name, split, head, tuple(stages), phone, mec, bottleneck, cut, nn.ModuleDict(stages), augment)
+    trained: nn.Module = mec
+    if model.extractor == "joint":
+        trained = _joint(phone, mec, name, split)
+    every = nn.ModuleDict(stages)
+    return SplitModel(name, split, head, tuple(stages), phone, mec, trained, bottleneck, cut, every, augment)
+
+
+def _joint(phone: Phone, mec: Head, name: str, split: str) -> nn.Module:
+    """Return phone and head as one trainable module."""
+    phone.requires_grad_(True)
+    if not list(phone.parameters()):
+        problem = f"nothing of the model {name} up to {split} can be trained"
+        raise ConfigError("model.extractor", problem, "frozen, or another model.name or model.split")
+    return nn.ModuleDict({"phone": phone, "mec": mec})
 
 
 def bottleneck_width(model: ModelConfig, form: RecordForm, *, noised: bool) -> int:
@@ -138,7 +160,8 @@ def _model_name(model: ModelConfig, form: RecordForm, noised: bool) -> str:
         raise ConfigError("model.name", f"{model.name} does not read {form.kind} data", allowed=("auto", *fitting))
     if model.name != "auto":
         return model.name
-    return fitting[0] if noised else fitting[-1]
+    # The fixed transform of `scattering` has nothing that could be trained jointly.
+    return fitting[0] if noised and model.extractor == "frozen" else fitting[-1]
 
 
 def _head(name: str, noised: bool) -> str:
