@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from app.privacy.report import privacy_report, record_guarantee, release_costs
+from app.privacy.exposure import steps_of_a_round
+from app.privacy.report import costs_of, privacy_report, record_guarantee
 from app.protocol.digest import hex32
 from app.protocol.receipt import Receipt, privacy_units
 from app.protocol.tensors import parameter_count
 from app.reporting.progress import RoundReport
 from app.run_directory import RunDirectory
-from app.task import Task
+from app.task import exposure_of, Task
 from strategies.hearth import Hearth
 from strategies.outcome import RoundOutcome
 from strategies.stopwatch import Stopwatch
@@ -163,13 +164,18 @@ def _privacy(task: Task, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
     """
     config, summary = task.prepared.config, task.prepared.data.summary
     classes, space = len(summary.classes), task.prepared.model.phone.space
+    exposure = exposure_of(config)
+    steps = steps_of_a_round(config.privacy, exposure)
     agreeing = []
     for address, records in zip(task.ledger.customers(), summary.per_customer, strict=True):
         receipt = receipts.get(address)
-        guarantee = record_guarantee(release_costs(config.privacy, records, classes, space))
-        if receipt and (receipt.epsilonMicros, receipt.deltaPicos) == privacy_units(*guarantee):
+        if receipt is None:
+            continue
+        costs = costs_of(config.privacy, exposure, records, classes, space, min(receipt.releases // steps, exposure.rounds))
+        guarantee = record_guarantee(config.privacy, costs)
+        if (receipt.epsilonMicros, receipt.deltaPicos) == privacy_units(*guarantee):
             agreeing.append(receipt)
-    return privacy_report(config.privacy, summary.per_customer, classes, space) | {
+    return privacy_report(config.privacy, summary.per_customer, classes, space, exposure) | {
         "releases": max((receipt.releases for receipt in agreeing), default=0),
         "contradicting": sorted(set(receipts) - {receipt.customer for receipt in agreeing}),
     }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app.audit import exposure
 from app.audit.privacy import contradicting, features_share, latest_receipts, promised
 from app.audit.report import AuditError, Section, holds, same, same_json
 from app.audit.reputation import points_of, rewards
@@ -228,6 +229,8 @@ def _privacy(policy: Policy, rounds: list[Checked]) -> _Some:
     )
     uncovered = ["labels"] * (not flips) + ["how many records a customer has"]
     several = "several records of one household together"
+    if exposure.by_rounds(policy):
+        return _Some(stated | {"unit": _unit(mechanism)})  # the phones' books tell the rest
     if mechanism == "none":
         nothing = {"unit": "none", "epsilon": None, "delta": None, "coordinate_epsilon": None, "record_epsilon": None}
         return _Some(stated | known | nothing | {"not_covered": ["features", *uncovered]})
@@ -250,6 +253,10 @@ def _privacy(policy: Policy, rounds: list[Checked]) -> _Some:
             "not_covered": [*uncovered, several],
         }
     )
+
+
+def _unit(mechanism: str) -> str:
+    return {"none": "none", "paper": "coordinate"}.get(mechanism, "record")
 
 
 def _gas(task: ChainTask, lines: list[dict[str, Any]]) -> dict[str, Any]:

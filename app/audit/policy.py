@@ -36,6 +36,7 @@ _SECTIONS = {
     "privacy": {
         *("name", "mechanism", "normalisation", "batch_size", "calibration", "labels"),
         *("epsilon", "epsilon_label", "delta", "budget", "clip", "randomness"),
+        *("epsilon_phone", "clip_gradient", "sampling_rate"),
     },
 }
 """Sections of the configuration that change what a round comes to, and all keys of them that this audit knows."""
@@ -45,7 +46,7 @@ _CHOICES = {
     "strategy.evaluation": ("outlier", "paper"),
     "strategy.precision": ("int16", "int32"),
     "miners.weighting": WEIGHTINGS,
-    "privacy.mechanism": ("gaussian", "laplace", "paper", "none"),
+    "privacy.mechanism": ("gaussian", "laplace", "paper", "dp_sgd", "none"),
     "privacy.normalisation": ("none", "record", "public", "batch", "map"),
     "privacy.labels": ("clear", "randomized_response"),
 }

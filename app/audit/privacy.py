@@ -13,6 +13,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from app.audit import exposure
+from app.audit.noise import gaussian_delta
 from app.audit.report import AuditError, Section, holds, same
 from app.audit.rounds import Checked
 from app.audit.task import ChainTask
@@ -23,8 +25,9 @@ from app.protocol.receipt import UNBOUNDED, Receipt, SignedReceipt
 
 _MOST_LINE = 2**13
 _ENTRY = {"previous", "release", "record_set", "parameters", "costs"}
-HOUSEKEEPING = ("phone/privacy.jsonl.lock", "mec")
-"""What lies in a customer's folder and is no evidence: the ledger's lock, and what its MEC server had cached."""
+HOUSEKEEPING = ("phone/privacy.jsonl.lock", "phone/updates", "mec")
+"""What lies in a customer's folder and is no evidence: the ledger's lock, updates that a phone kept so as to send the
+same again (what it sent is under a seal), and what its MEC server had cached."""
 
 
 def micros(epsilon: float) -> int:
@@ -40,12 +43,13 @@ def picos(delta: float) -> int:
 def promised(policy: Policy) -> tuple[int, int] | None:
     """Return the cost of the task's one release, as an honest receipt states it.
 
-    None for the paper's mode: there it depends on how many records a customer has, and the phones' books tell.
+    None where the phones' books tell: in the paper's mode it depends on how many records a customer has, and where
+    every round lets something out it depends on the rounds.
     """
     privacy = policy.config["privacy"]
     if privacy["mechanism"] == "none":
         return UNBOUNDED, 0
-    if privacy["mechanism"] == "paper":
+    if privacy["mechanism"] == "paper" or exposure.by_rounds(policy):
         return None
     return micros(privacy["epsilon"]), picos(0.0 if privacy["mechanism"] == "laplace" else privacy["delta"])
 
@@ -66,7 +70,7 @@ def contradicting(policy: Policy, receipts: dict[str, Receipt]) -> list[str]:
 def check_receipts(policy: Policy, rounds: list[Checked], section: Section) -> None:
     """Check what the receipts say: nobody above its budget, and what was spent never becomes less."""
     privacy = policy.config["privacy"]
-    protects = privacy["mechanism"] in ("gaussian", "laplace")  # the paper's budget is a coordinate's, not a record's
+    protects = privacy["mechanism"] in ("gaussian", "laplace", "dp_sgd")  # the paper's budget is a coordinate's, not a record's
     before: dict[str, tuple[int, int, int]] = {}
     for checked in rounds:
         for signed in checked.manifest.receipts if checked.manifest else ():
@@ -107,7 +111,12 @@ def check_phones(home: Path, policy: Policy, task: ChainTask, rounds: list[Check
         kept = [] if silent else _kept_receipts(path, place, customer, task)
         unsealed += _compare_receipts(place, customer, kept, rounds)
         if customer in last:
-            same(f"{place}/privacy.jsonl, releases in the last receipt", len(entries), last[customer].releases)
+            counted = sum(max((cost["steps"] for cost in entry["costs"]), default=1) for entry in entries)
+            same(f"{place}/privacy.jsonl, releases in the last receipt", counted, last[customer].releases)
+            if exposure.by_rounds(policy):
+                costs = [[_cost(cost, place) for cost in entry["costs"]] for entry in entries]
+                stated = last[customer].epsilonMicros / 1e6
+                exposure.check_spent(policy, costs, stated, f"{place}/privacy.jsonl, epsilon in the last receipt")
         _check_releases(folder, place, entries, policy, section)
         section.counts.update({"phones": 1, "ledger entries": len(entries), "kept receipts": len(kept)})
     return unsealed
@@ -123,9 +132,10 @@ def _check_ledger(path: Path, place: str, owner: str, policy: Policy) -> list[di
         entry = _canonical(line, here)
         same(f"{here}, members", sorted(_ENTRY), sorted(entry))
         same(f"{here}, digest of the line before", sha256(lines[number - 2]).hex(), entry["previous"])
-        _check_cost(entry, here, privacy)
+        _check_cost(entry, here, policy)
         entries.append(entry)
-    _check_budget(entries, place, privacy)
+    if not exposure.by_rounds(policy):  # there each round's noise is checked against the budget of all
+        _check_budget(entries, place, privacy)
     same(f"{place}, releases, each counted once", len({entry["release"] for entry in entries}), len(entries))
     return entries
 
@@ -141,18 +151,28 @@ def _check_budget(entries: list[dict[str, Any]], place: str, privacy: dict[str, 
             holds(spent <= Decimal(str(budget)), f"{place}, {name} spent for a {unit}", f"at most {budget}", spent)
 
 
-def _check_cost(entry: dict[str, Any], place: str, privacy: dict[str, Any]) -> None:
+def _check_cost(entry: dict[str, Any], place: str, policy: Policy) -> None:
     """Check one release: its parameters are the task's, its noise is what they take, its costs are what it gives."""
+    privacy = policy.config["privacy"]
     parameters, mechanism = entry["parameters"], privacy["mechanism"]
     costs, flips = [_cost(cost, place) for cost in entry["costs"]], privacy["labels"] == "randomized_response"
     stated = {"mechanism": mechanism, "normalisation": privacy["normalisation"], "neighbours": "replace one record"}
-    stated |= {"randomness": "none" if mechanism == "none" else privacy["randomness"], "labels": privacy["labels"]}
+    clear = mechanism in ("none", "dp_sgd")
+    stated |= {"randomness": "none" if clear else privacy["randomness"], "labels": privacy["labels"]}
     stated |= {"unit": "coordinate" if mechanism == "paper" else "record"}
     if privacy["normalisation"] in ("batch", "map") or mechanism == "paper":
         stated["batch_size"] = privacy["batch_size"]
     if flips:
         stated |= {"epsilon_label": privacy["epsilon_label"], "label_randomness": privacy["randomness"]}
     features = features_share(privacy)
+    about = {name: parameters.get(name) for name in ("records", "shape")}
+    if exposure.by_rounds(policy):
+        of_round = exposure.check_round(
+            policy, parameters, costs, place, lambda: _joint(parameters, place, privacy)
+        )
+        stated |= of_round | _grid(parameters, place, policy, costs)
+        same(f"{place}, parameters", stated | about, parameters)
+        return
     expected = {
         "gaussian": ("gaussian", "record", features, privacy["delta"]),
         "laplace": ("laplace", "record", features, 0.0),
@@ -166,8 +186,19 @@ def _check_cost(entry: dict[str, Any], place: str, privacy: dict[str, Any]) -> N
     elif mechanism == "paper":
         stated |= {"epsilon": privacy["epsilon"], "calibration": privacy["calibration"]}
         same(f"{place}, record_epsilon", _joint(parameters, place, privacy), costs[0][4])
-    about = {name: parameters.get(name) for name in ("records", "shape")}
     same(f"{place}, parameters", stated | about, parameters)
+
+
+def _grid(parameters: dict[str, Any], place: str, policy: Policy, costs: list[tuple[Any, ...]]) -> dict[str, Any]:
+    """Return the members that tell of features' noise where every round releases them; check it against its cost."""
+    privacy = policy.config["privacy"]
+    if privacy["mechanism"] == "paper":
+        return {"epsilon": privacy["epsilon"], "calibration": privacy["calibration"]}
+    if privacy["mechanism"] != "gaussian":
+        return {}
+    grid, scale = _noise_on_grid(parameters, place, privacy, privacy["epsilon"])
+    same(f"{place}, noise of features, to nine digits", round(scale / costs[0][5], 9), 1.0)
+    return grid | {"delta": privacy["delta"]}
 
 
 def features_share(privacy: dict[str, Any]) -> float:
@@ -188,7 +219,23 @@ def _check_noise(parameters: dict[str, Any], place: str, privacy: dict[str, Any]
 
     Two records differ by at most twice the radius, in steps of the grid.
     """
-    clip, delta = privacy["clip"], privacy["delta"]
+    delta = privacy["delta"]
+    grid, scale = _noise_on_grid(parameters, place, privacy, epsilon)
+    if privacy["mechanism"] == "laplace":
+        holds(epsilon * (1 - 1e-6) < 1 / scale <= epsilon, f"{place}, scale", f"what epsilon {epsilon} takes", scale)
+        return grid
+    reached = gaussian_delta(scale, epsilon)
+    holds(reached <= delta * (1 + 1e-9), f"{place}, sigma", f"noise enough for delta {delta}", f"delta {reached}")
+    spare = gaussian_delta(scale * (1 - 1e-6), epsilon)
+    holds(spare > delta * (1 - 1e-9), f"{place}, sigma", "no more noise than it takes", grid["sigma"])
+    return grid | {"delta": delta}
+
+
+def _noise_on_grid(
+    parameters: dict[str, Any], place: str, privacy: dict[str, Any], epsilon: float
+) -> tuple[dict[str, Any], float]:
+    """Return the members that tell of the grid and the noise on it, and the noise's scale over the sensitivity."""
+    clip = privacy["clip"]
     step: Any = parameters.get("step")
     radius: Any = parameters.get("radius")
     holds(type(step) is float and step > 0 and math.frexp(step)[0] == 0.5, f"{place}, step", "a power of two", step)
@@ -197,16 +244,8 @@ def _check_noise(parameters: dict[str, Any], place: str, privacy: dict[str, Any]
     noise: Any = parameters.get(name)
     holds(type(noise) is float and noise > 0, f"{place}, {name}", "a positive number", noise)
     grid = {"clip": clip, "epsilon": epsilon, "step": step, "radius": radius, name: noise}
-    if name == "scale":
-        reached = 2.0 * radius / noise
-        holds(epsilon * (1 - 1e-6) < reached <= epsilon, f"{place}, scale", f"what epsilon {epsilon} takes", noise)
-        return grid
-    scale = math.sqrt(noise * noise - 4.0) / (2.0 * radius)  # two steps of the deviation pay for the grid
-    reached = gaussian_delta(scale, epsilon)
-    holds(reached <= delta * (1 + 1e-9), f"{place}, sigma", f"noise enough for delta {delta}", f"delta {reached}")
-    spare = gaussian_delta(scale * (1 - 1e-6), epsilon)
-    holds(spare > delta * (1 - 1e-9), f"{place}, sigma", "no more noise than it takes", noise)
-    return grid | {"delta": delta}
+    # Two records differ by twice the radius; with Gaussian noise two steps of the deviation pay for the grid.
+    return grid, (noise if name == "scale" else math.sqrt(noise * noise - 4.0)) / (2.0 * radius)
 
 
 def _joint(parameters: dict[str, Any], place: str, privacy: dict[str, Any]) -> float:
@@ -232,17 +271,6 @@ def _joint(parameters: dict[str, Any], place: str, privacy: dict[str, Any]) -> f
             scale = 2.0 * radius / epsilon * (1.0 + 2.0**-30)
             worst = max(worst, size * min(column / step + n, 2.0 * radius * n) / scale)
     return float(worst)
-
-
-def gaussian_delta(scale: float, epsilon: float) -> float:
-    """Return the delta of Gaussian noise of ``scale`` times the sensitivity (Balle and Wang, ICML 2018, theorem 8)."""
-    u, v = 0.5 / scale - epsilon * scale, 0.5 / scale + epsilon * scale
-    if v < 25.0:
-        log_tail = math.log(0.5 * math.erfc(v / math.sqrt(2.0)))
-    else:  # erfc runs out of range: its asymptotic series is exact to a part in a billion here
-        series = 1.0 - v**-2 + 3.0 * v**-4 - 15.0 * v**-6
-        log_tail = -0.5 * v * v - math.log(v * math.sqrt(2.0 * math.pi)) + math.log(series)
-    return 0.5 * math.erfc(-u / math.sqrt(2.0)) - math.exp(epsilon + log_tail)
 
 
 def _kept_receipts(path: Path, place: str, customer: str, task: ChainTask) -> list[SignedReceipt]:
@@ -292,7 +320,8 @@ def _check_releases(folder: Path, place: str, entries: list[dict[str, Any]], pol
         holds(digest in counted, f"{here}, digest", "one that the ledger counts", digest)
         section.counts["releases"] += 1
     if policy.config["privacy"]["mechanism"] != "none":
-        same(f"{place}/released, batches", len(entries), len(files))
+        # Where every round releases anew, a phone keeps no batch.
+        same(f"{place}/released, batches", 0 if exposure.by_rounds(policy) else len(entries), len(files))
 
 
 def _release_digest(path: Path, place: str) -> str:

@@ -22,7 +22,7 @@ z is found by privacy-loss distributions (`app.privacy.composition`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
@@ -91,7 +91,7 @@ def gradient_multiplier(config: PrivacyConfig, exposure: Exposure) -> float:
         return _sampled_multiplier(config.epsilon, config.delta, config.sampling_rate, steps)
     if config.mechanism == "gaussian":
         return _joint_multipliers(config, exposure)[1]
-    return 2.0 * math.sqrt(exposure.passes) * gaussian_scale(config.epsilon_phone, config.delta)
+    return _phone_multiplier(config.epsilon_phone, config.delta, exposure.passes)
 
 
 def round_costs(config: PrivacyConfig, exposure: Exposure, features: PrivacyCost) -> tuple[PrivacyCost, ...]:
@@ -161,17 +161,33 @@ def _joint_multipliers(config: PrivacyConfig, exposure: Exposure) -> tuple[float
     delta, passes = config.delta, exposure.passes
     total, phone = gaussian_scale(config.epsilon, delta), gaussian_scale(config.epsilon_phone, delta)
     features = 1.0 / math.sqrt(1.0 / total**2 - 1.0 / phone**2)
-    for m, z in _pairs(features * math.sqrt(passes), 2.0 * phone * math.sqrt(passes)):
+
+    def noises(slack: float) -> tuple[float, float]:
+        return features * math.sqrt(passes) * slack, 2.0 * phone * math.sqrt(passes) * slack
+
+    def costs(slack: float) -> tuple[PrivacyCost, ...]:
+        m, z = noises(slack)
         one = PrivacyCost("gaussian", RECORD, gaussian_epsilon(m, delta), delta, noise_multiplier=m)
-        costs = _released(one, passes, delta), _phone_part(z, passes, delta)
-        if _within(costs, config):
-            return m, z
-    problem = f"{config.epsilon} cannot be kept over {passes} steps"
-    raise ConfigError("privacy.epsilon", problem, "another epsilon, or fewer rounds and train.epochs")
+        return _released(one, passes, delta), _phone_part(z, passes, delta)
+
+    return noises(_slack(costs, config.epsilon, delta))
 
 
-def _pairs(m: float, z: float) -> Iterator[tuple[float, float]]:
-    return ((m * (1.0 + slack), z * (1.0 + slack)) for slack in _SLACKS)
+@lru_cache(maxsize=64)
+def _phone_multiplier(epsilon: float, delta: float, passes: int) -> float:
+    """Return z with which ``passes`` steps of the phone's layers alone cost (epsilon, delta)."""
+    exact = 2.0 * math.sqrt(passes) * gaussian_scale(epsilon, delta)
+    return exact * _slack(lambda slack: (_phone_part(exact * slack, 1, delta),) * passes, epsilon, delta)
+
+
+def _slack(costs: Callable[[float], tuple[PrivacyCost, ...]], epsilon: float, delta: float) -> float:
+    """Return the least factor on the noise with which the accountant finds ``costs`` within (epsilon, delta)."""
+    budget = Decimal(str(epsilon)), Decimal(str(delta))
+    for slack in _SLACKS:
+        spent = composed(costs(1.0 + slack), budget)
+        if spent[0] <= budget[0] and spent[1] <= budget[1]:
+            return 1.0 + slack
+    raise ConfigError("privacy.epsilon", f"{epsilon} cannot be accounted for", "another one, or fewer rounds")
 
 
 @lru_cache(maxsize=64)
@@ -191,9 +207,3 @@ def _sampled_multiplier(epsilon: float, delta: float, rate: float, steps: int) -
         middle = math.sqrt(low * high)
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
-
-
-def _within(costs: tuple[PrivacyCost, ...], config: PrivacyConfig) -> bool:
-    epsilon, delta = Decimal(str(config.epsilon)), Decimal(str(config.delta))
-    spent = composed(costs, (epsilon, delta))
-    return spent[0] <= epsilon and spent[1] <= delta

@@ -244,6 +244,8 @@ def _privacy(privacy: Any) -> list[tuple[str, str, str]]:
         ("noise from", randomness, "warn" if "insecure" in randomness else ""),
         ("releases", str(privacy.get("releases")), ""),
     ]
+    if privacy.get("phone_epsilon"):
+        rows.append(("phone's layers", f"DP-SGD, ε = {privacy['phone_epsilon']} of a record in their updates", ""))
     if isinstance(privacy.get("not_covered"), list):
         rows.append(("not covered", "; ".join(map(str, privacy["not_covered"])), ""))
     return rows
