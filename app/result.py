@@ -14,7 +14,7 @@ from app.protocol.receipt import Receipt, privacy_units
 from app.protocol.tensors import parameter_count
 from app.reporting.progress import RoundReport
 from app.run_directory import RunDirectory
-from app.task import exposure_of, Task
+from app.task import Task, exposure_of
 from strategies.hearth import Hearth
 from strategies.outcome import RoundOutcome
 from strategies.stopwatch import Stopwatch
@@ -171,7 +171,8 @@ def _privacy(task: Task, receipts: Mapping[str, Receipt]) -> dict[str, Any]:
         receipt = receipts.get(address)
         if receipt is None:
             continue
-        costs = costs_of(config.privacy, exposure, records, classes, space, min(receipt.releases // steps, exposure.rounds))
+        rounds = min(receipt.releases // steps, exposure.rounds)
+        costs = costs_of(config.privacy, exposure, records, classes, space, rounds)
         guarantee = record_guarantee(config.privacy, costs)
         if (receipt.epsilonMicros, receipt.deltaPicos) == privacy_units(*guarantee):
             agreeing.append(receipt)

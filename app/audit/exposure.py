@@ -80,7 +80,9 @@ def check_round(
 def _check_sampled(policy: Policy, multiplier: float, gradients: Cost, place: str) -> None:
     privacy, steps = policy.config["privacy"], steps_of_a_round(policy)
     one = sampled_epsilon(multiplier, privacy["sampling_rate"], steps, privacy["delta"])
-    holds(gradients[2] >= one, f"{place}, epsilon", f"at least {one:.4f}, which one pair of records loses", gradients[2])
+    holds(
+        gradients[2] >= one, f"{place}, epsilon", f"at least {one:.4f}, which one pair of records loses", gradients[2]
+    )
     whole = sampled_epsilon(multiplier, privacy["sampling_rate"], policy.rounds * steps, privacy["delta"])
     holds(whole <= privacy["epsilon"], f"{place}, noise_multiplier", f"enough for epsilon {privacy['epsilon']}", whole)
 
@@ -94,7 +96,9 @@ def _check_joint(policy: Policy, costs: list[Cost], place: str, of_a_record: Cal
     _enough(f"{place}, noise_multiplier", phone / math.sqrt(passes), privacy["epsilon_phone"], delta)
     if privacy["mechanism"] == "paper":
         of_steps, of_record = privacy["epsilon"] * steps, of_a_record() * steps
-        same(f"{place}, cost of features", ("paper", "coordinate", of_steps, 0.0, of_record, None, 1.0, steps), released)
+        same(
+            f"{place}, cost of features", ("paper", "coordinate", of_steps, 0.0, of_record, None, 1.0, steps), released
+        )
         return
     features = released[5]
     holds(type(features) is float and features > 0, f"{place}, noise of features", "a positive number", features)

@@ -70,7 +70,11 @@ def contradicting(policy: Policy, receipts: dict[str, Receipt]) -> list[str]:
 def check_receipts(policy: Policy, rounds: list[Checked], section: Section) -> None:
     """Check what the receipts say: nobody above its budget, and what was spent never becomes less."""
     privacy = policy.config["privacy"]
-    protects = privacy["mechanism"] in ("gaussian", "laplace", "dp_sgd")  # the paper's budget is a coordinate's, not a record's
+    protects = privacy["mechanism"] in (
+        "gaussian",
+        "laplace",
+        "dp_sgd",
+    )  # the paper's budget is a coordinate's, not a record's
     before: dict[str, tuple[int, int, int]] = {}
     for checked in rounds:
         for signed in checked.manifest.receipts if checked.manifest else ():
@@ -167,9 +171,7 @@ def _check_cost(entry: dict[str, Any], place: str, policy: Policy) -> None:
     features = features_share(privacy)
     about = {name: parameters.get(name) for name in ("records", "shape")}
     if exposure.by_rounds(policy):
-        of_round = exposure.check_round(
-            policy, parameters, costs, place, lambda: _joint(parameters, place, privacy)
-        )
+        of_round = exposure.check_round(policy, parameters, costs, place, lambda: _joint(parameters, place, privacy))
         stated |= of_round | _grid(parameters, place, policy, costs)
         same(f"{place}, parameters", stated | about, parameters)
         return

@@ -152,7 +152,7 @@ class Customer:
         start = get_vector(own.trained).astype(np.float64)
         head = self._mec.begin(job)
         loss = self._phone.learn(round_number, rules.frozen.sha256, own.phone, task.train, head.step, job.seed)
-        trained = np.concatenate([get_vector(own.phone), head.vector]).astype(np.float64)
+        trained = np.concatenate([get_vector(own.phone), head.end()]).astype(np.float64)
         return trained - start, loss
 
     def _train_on_release(

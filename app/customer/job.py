@@ -46,6 +46,19 @@ class Job:
     seed: int
 
 
+class HeadTrainer(Protocol):
+    """A head that is being trained jointly with a phone's layers.
+
+    Raises a `HearthError` where it fails.
+    """
+
+    def step(self, release: FeatureRelease) -> tuple[npt.NDArray[np.float32], float]:
+        """Take a step on a batch, and return what `HeadSteps.step` does."""
+
+    def end(self) -> npt.NDArray[np.float32]:
+        """Return the head's weights, see `app.learning.weights.get_vector`, once no step is to follow."""
+
+
 class MecServer(Protocol):
     """A customer's MEC server: in this process, or a service somewhere else.
 
@@ -61,7 +74,7 @@ class MecServer(Protocol):
     def train(self, key: str, job: Job) -> tuple[npt.NDArray[np.float64], float]:
         """Return the trained minus the global parameters, shape (parameters,), and the mean loss of the last epoch."""
 
-    def begin(self, job: Job) -> HeadSteps:
+    def begin(self, job: Job) -> HeadTrainer:
         """Begin to train the head of a joint extractor's model, step by step."""
 
     def forget(self, key: str) -> None:
@@ -69,7 +82,9 @@ class MecServer(Protocol):
 
 
 class HeadSteps:
-    """A head that learns from one release after another, and tells the phone what each feature should have been.
+    """A head that learns from one release after another, and tells the phone which way each feature should move.
+
+    Implements `HeadTrainer`.
 
     Parameters
     ----------
@@ -77,15 +92,17 @@ class HeadSteps:
         With the global weights; it is changed.
     train : TrainConfig
         Learning rate and momentum.
+    width, classes : int
+        Features of a record, and classes.
     """
 
-    def __init__(self, head: Head, train: TrainConfig) -> None:
+    def __init__(self, head: Head, train: TrainConfig, width: int, classes: int) -> None:
         import torch
 
         from app.learning.training import check
 
         check(train)
-        self._head = head
+        self._head, self._width, self._classes = head, width, classes
         self._optimiser = torch.optim.SGD(head.parameters(), lr=train.learning_rate, momentum=train.momentum)
 
     def step(self, release: FeatureRelease) -> tuple[npt.NDArray[np.float32], float]:
@@ -97,9 +114,20 @@ class HeadSteps:
             Of the batch's mean loss by the released features, before the step; their shape.
         loss : float
             That loss.
+
+        Raises
+        ------
+        ProtocolError
+            If the release is empty, or not of the task's features and classes.
         """
         import torch
 
+        if (
+            not len(release.labels)
+            or release.values.shape[1] != self._width
+            or release.labels.max(initial=0) >= self._classes
+        ):
+            raise ProtocolError("the released features, or their labels, are not the task's")
         features = torch.from_numpy(release.features).requires_grad_(True)
         self._optimiser.zero_grad()
         loss = self._head.loss(features, torch.from_numpy(release.labels))
@@ -108,9 +136,8 @@ class HeadSteps:
         gradient: npt.NDArray[np.float32] = features.grad.numpy()  # type: ignore[union-attr]
         return gradient, float(loss.detach())
 
-    @property
-    def vector(self) -> npt.NDArray[np.float32]:
-        """The head's weights as they are now, see `app.learning.weights.get_vector`."""
+    def end(self) -> npt.NDArray[np.float32]:
+        """Return the head's weights, shape (its parameters,)."""
         from app.learning.weights import get_vector
 
         return get_vector(self._head)
@@ -145,11 +172,12 @@ class InProcessMec:
         trained, loss = self._mec.train(key, head, TaskConfig.of(rules), job.seed)
         return trained.astype(np.float64) - start, loss
 
-    def begin(self, job: Job) -> HeadSteps:
+    def begin(self, job: Job) -> HeadTrainer:
         """Begin joint training; see `MecServer.begin`. Raises `ProtocolError` if the job is none."""
         rules = Policy.from_bytes(job.policy)
         model = global_model(self._split_model(rules, job.frozen), rules, job.model)
-        return HeadSteps(model.mec, TaskConfig.of(rules).train)
+        task = TaskConfig.of(rules)
+        return HeadSteps(model.mec, task.train, model.feature_size, len(task.form.classes))
 
 
 def global_model(split: SplitModel, rules: Policy, model: bytes) -> SplitModel:

@@ -1,4 +1,4 @@
-"""Joint training: the phone's layers learn from the gradient that the MEC server returns (Zhao et al. 2020, section IV).
+"""Joint training: the phone's layers learn from the gradient that the MEC server returns (Zhao et al. 2020, IV).
 
 In every step the phone runs a batch through its layers as they are, normalises and noises the features afresh, and
 sends them with their labels. The MEC server steps its head and returns the gradient by the features; the phone steps
@@ -117,4 +117,5 @@ class PhoneSteps:
 
 def _through(extractor: nn.Module, x: Tensor, gradient: Tensor) -> Tensor:
     """Return a number whose derivative by the layers' weights is the returned gradient, carried through the layers."""
-    return (extractor(x) * gradient).sum()
+    carried: Tensor = (extractor(x) * gradient).sum()
+    return carried

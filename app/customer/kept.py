@@ -1,4 +1,4 @@
-"""What a customer has learnt in a round, kept: a round that is asked for again gets the same update, and costs nothing."""
+"""What a customer has learnt in a round, kept: when it is asked for again, it sends the same and spends nothing."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from safetensors.numpy import save
 
 from app.customer.job import Job
+from app.customer.wire import FeatureRelease
 from app.protocol.digest import canonical_json, parse_json
 from app.protocol.errors import ProtocolError
 from app.protocol.shapes import Shape, check, count, flag
@@ -65,6 +66,34 @@ def trained_from_bytes(data: bytes) -> tuple[npt.NDArray[np.float64], float]:
     if delta.dtype != np.float64 or delta.ndim != 1 or loss.dtype != np.float64 or loss.shape != (1,):
         raise ProtocolError("what a MEC server trained is a vector and a number of float64")
     return delta, float(loss[0])
+
+
+def step_to_bytes(number: int, release: FeatureRelease) -> bytes:
+    """Return a step of joint training, the ``number``-th from 0, as a message."""
+    return bytes(save({"number": np.array([number], np.int64), "release": np.frombuffer(release.to_bytes(), np.uint8)}))
+
+
+def step_from_bytes(data: bytes) -> tuple[int, FeatureRelease]:
+    """Read what `step_to_bytes` wrote; raise `ProtocolError` on anything else."""
+    tensors = _tensors(data, {"number", "release"}, "a step")
+    number, release = tensors["number"], tensors["release"]
+    if number.dtype != np.int64 or number.shape != (1,) or release.dtype != np.uint8 or release.ndim != 1:
+        raise ProtocolError("a step is one int64 and a release's bytes")
+    return int(number[0]), FeatureRelease.from_bytes(release.tobytes())
+
+
+def gradient_to_bytes(gradient: npt.NDArray[np.float32], loss: float) -> bytes:
+    """Return what a step gives the phone as a message."""
+    return bytes(save({"gradient": np.ascontiguousarray(gradient, np.float32), "loss": np.array([loss], np.float64)}))
+
+
+def gradient_from_bytes(data: bytes) -> tuple[npt.NDArray[np.float32], float]:
+    """Read what `gradient_to_bytes` wrote; raise `ProtocolError` on anything else."""
+    tensors = _tensors(data, {"gradient", "loss"}, "a gradient")
+    gradient, loss = tensors["gradient"], tensors["loss"]
+    if gradient.dtype != np.float32 or gradient.ndim != 2 or loss.dtype != np.float64 or loss.shape != (1,):
+        raise ProtocolError("a gradient is a matrix of float32 and a number of float64")
+    return gradient, float(loss[0])
 
 
 def answer_to_bytes(held: bool) -> bytes:

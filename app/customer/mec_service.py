@@ -8,16 +8,19 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Lock
 
+import numpy as np
 from eth_utils import is_address, to_checksum_address
 
 from app.customer.cache import Cache
-from app.customer.job import InProcessMec, ModelFactory
+from app.customer.job import HeadTrainer, InProcessMec, ModelFactory
 from app.customer.mec import Mec
 from app.customer.mec_messages import (
     answer_to_bytes,
+    gradient_to_bytes,
     job_from_bytes,
     key_from_bytes,
     read_metadata,
+    step_from_bytes,
     trained_to_bytes,
 )
 from app.customer.wire import FeatureRelease
@@ -62,6 +65,7 @@ class MecService:
     ) -> None:
         self._busy, self._names, self._cache = {customer: Lock() for customer in customers}, tuple(names), cache
         self._split_model, self._metrics, self._clock = split_model, metrics, clock
+        self._joint: dict[str, _Joint] = {}
         self._seen: dict[bytes, int] = {}
         self._seeing = Lock()
 
@@ -72,6 +76,9 @@ class MecService:
             "Holds": self._holds,
             "Accept": self._accept,
             "Train": self._train,
+            "Begin": self._begin,
+            "Step": self._step,
+            "End": self._end,
             "Forget": self._forget,
         }
         return {name: self._for_customers(name, method) for name, method in plain.items()}
@@ -135,6 +142,26 @@ class MecService:
         _LOG.info("%s: trained in %.1f s, loss %.4f", customer, seconds, loss)
         return trained_to_bytes(delta, loss)
 
+    def _begin(self, customer: str, body: bytes) -> bytes:
+        _, job = job_from_bytes(body)
+        self._joint[customer] = _Joint(InProcessMec(self._mec(customer), self._split_model).begin(job))
+        _LOG.info("%s: joint training begins", customer)
+        return b""
+
+    def _step(self, customer: str, body: bytes) -> bytes:
+        number, release = step_from_bytes(body)
+        return self._begun(customer).step(number, release)
+
+    def _end(self, customer: str, body: bytes) -> bytes:
+        joint = self._begun(customer)
+        _LOG.info("%s: joint training ends after %d steps", customer, joint.taken)
+        return trained_to_bytes(joint.trainer.end().astype(np.float64), 0.0)
+
+    def _begun(self, customer: str) -> _Joint:
+        if customer not in self._joint:
+            raise ProtocolError("no joint training was begun here; the server may have been started anew meanwhile")
+        return self._joint[customer]
+
     def _forget(self, customer: str, body: bytes) -> bytes:
         self._mec(customer).forget(key_from_bytes(body))
         _LOG.info("%s: forgot a release", customer)
@@ -143,6 +170,25 @@ class MecService:
 
     def _tell(self) -> None:
         self._metrics.tell("cache_bytes", "Bytes of releases on the disk", self._cache.size())
+
+
+class _Joint:
+    """One customer's joint training, of which there is one at a time: the next one that it begins replaces it.
+
+    A step that a phone sends twice, because the answer was lost, is taken once.
+    """
+
+    def __init__(self, trainer: HeadTrainer) -> None:
+        self.trainer, self.taken, self._answer = trainer, 0, b""
+
+    def step(self, number: int, release: FeatureRelease) -> bytes:
+        if number == self.taken - 1:
+            return self._answer
+        if number != self.taken:
+            raise ProtocolError(f"step {number} does not follow on {self.taken} steps")
+        self._answer = gradient_to_bytes(*self.trainer.step(release))
+        self.taken += 1
+        return self._answer
 
 
 def read_customers(path: str) -> tuple[str, ...]:

@@ -67,8 +67,8 @@ class ModelConfig:
         Last stage that runs on the phone; ``auto`` is ``bottleneck`` where features are noised and the stage before
         it where they are not.
     head : str
-        One of `HEADS`; ``auto`` is ``mlp`` where features are not noised or the extractor is joint, else ``discriminant`` after the model
-        ``scattering`` and ``prototype`` after the others.
+        One of `HEADS`; ``auto`` is ``mlp`` where features are not noised or the extractor is joint, else
+        ``discriminant`` after the model ``scattering`` and ``prototype`` after the others.
     bottleneck : int or None
         Features that leave the phone after the stage ``bottleneck``; None takes what suits the model.
     hidden : tuple of int

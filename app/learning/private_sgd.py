@@ -121,8 +121,8 @@ class LatticeOptimizer(DPOptimizer):  # type: ignore[misc]
         parts = list(zip(*(torch.split(tensor, _AT_ONCE) for tensor in batch), strict=True)) or [batch]
         for number, part in enumerate(parts, start=1):
             self.zero_grad()
-            for p, sample in record_gradients(module, loss, *part):
-                p.grad_sample = sample
+            for p, of_records in record_gradients(module, loss, *part):
+                p.grad_sample = of_records  # type: ignore[attr-defined]
             self.signal_skip_step(do_skip=number < len(parts))  # Opacus sums over the parts, and noises the sum once
             self.step()
 

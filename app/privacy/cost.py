@@ -86,7 +86,8 @@ class PrivacySpent:
     epsilon, delta : float
         The composed guarantee.
     releases : int
-        How many releases were counted; a joint extractor and DP-SGD make one in every step. Sending the bytes of an earlier release again is none.
+        How many releases were counted; a joint extractor and DP-SGD make one in every step. Sending the bytes of an
+        earlier release again is none.
     record_epsilon, record_delta : float
         What everything comes to for a record, labels included where they are randomised. The same as ``epsilon`` and
         ``delta`` where the unit is a record.

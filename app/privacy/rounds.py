@@ -1,4 +1,4 @@
-"""How one customer protects a task in which every round lets something new of its records out (`app.privacy.exposure`)."""
+"""How one customer protects a task in which every round lets something new of its records out."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RoundProtection:
 
     @property
     def noise_multiplier(self) -> float:
-        """z of the gradients, see `app.privacy.exposure.gradient_multiplier`."""
+        """Z of the gradients, see `app.privacy.exposure.gradient_multiplier`."""
         return gradient_multiplier(self.config, self.exposure)
 
     def mechanism(self, round_number: int) -> Mechanism:

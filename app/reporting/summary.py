@@ -196,7 +196,8 @@ def _privacy(privacy: Mapping[str, Any]) -> Group | None:
         of_label = f", epsilon {privacy['label_epsilon']:g} of a label" if privacy.get("label_epsilon") else ""
         lines.append(Text(f"labels: {privacy['labels']}{of_label}"))
     if privacy.get("phone_epsilon"):
-        lines.append(Text(f"phone's own layers: DP-SGD, epsilon {privacy['phone_epsilon']:g} of a record in its updates"))
+        of_phone = f"DP-SGD, epsilon {privacy['phone_epsilon']:g} of a record in their updates"
+        lines.append(Text(f"the phone's own layers: {of_phone}"))
     if privacy.get("neighbouring"):
         lines.append(Text(f"neighbours: {privacy['neighbouring']}"))
     if contradicting:
