@@ -24,9 +24,7 @@ def is_deep(w3: Web3, block: int, confirmations: int) -> bool:
     return not confirmations or int(w3.eth.block_number) - block >= confirmations
 
 
-def user_of_nonce(
-    w3: Web3, sender: ChecksumAddress, nonce: int, since: int, confirmations: int
-) -> bytes | None:
+def user_of_nonce(w3: Web3, sender: ChecksumAddress, nonce: int, since: int, confirmations: int) -> bytes | None:
     """Return the hash of the transaction that used up a sender's nonce; None if there is none, or none to be seen.
 
     A node may count a transaction before it shows the block that holds it. So the count tells only where to look: what
