@@ -394,10 +394,15 @@ def test_a_plain_configuration_is_checked_as_a_typed_one_is() -> None:
 
 def test_train_options_fill_in_what_suits_the_head() -> None:
     options = TrainOptions(epochs=3, batch_size=None, learning_rate=None, momentum=None)
-    filled = options.resolved("mlp", 50)
+    filled = options.resolved("mlp", 50, joint=False, private=False)
     assert filled.epochs == 3
     assert None not in dataclasses.astuple(filled)
-    assert filled.resolved("prototype", 5000) == filled
+    assert filled.resolved("prototype", 5000, joint=True, private=False) == filled
+
+
+@pytest.mark.parametrize(("joint", "private"), [(True, False), (False, True)])
+def test_what_costs_privacy_in_every_pass_has_one_pass_a_round(joint: bool, private: bool) -> None:
+    assert TrainOptions(None, None, None, None).resolved("mlp", 50, joint=joint, private=private).epochs == 1
 
 
 class TestRunConfig:

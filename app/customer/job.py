@@ -169,7 +169,11 @@ class InProcessMec:
         rules = Policy.from_bytes(job.policy)
         head = deepcopy(self._split_model(rules, job.frozen).mec)
         start = set_global(head, rules, job.model)
-        trained, loss = self._mec.train(key, head, TaskConfig.of(rules), job.seed)
+        task = TaskConfig.of(rules)
+        if task.privacy.mechanism == "dp_sgd":
+            trained, loss = self._mec.train_privately(key, head, task, job.seed)
+        else:
+            trained, loss = self._mec.train(key, head, task.train, job.seed)
         return trained.astype(np.float64) - start, loss
 
     def begin(self, job: Job) -> HeadTrainer:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from app.customer.shelf import Shelf
 from app.customer.task import TaskConfig
 from app.customer.wire import FeatureRelease
+from app.learning.config import TrainConfig
 from app.privacy.exposure import gradient_multiplier, steps_of_a_round
 from app.privacy.randomness import InsecureSeededRandom, SystemRandom
 from app.protocol.errors import ProtocolError
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 class Mec:
     """Mobile-edge-computing server, half of a customer.
 
-    It is honest in training but not trusted with data: raw data, clean features, the wallet and the accountant are
-    the phone's. All that the phone ever sends it is a `FeatureRelease`; everything it does with that, in however many
-    epochs and rounds, is post-processing and costs no further privacy.
+    It is honest in training but not trusted with data, unless the task has ``privacy=dp_sgd``: raw data, clean
+    features, the wallet and the accountant are the phone's. All that the phone ever sends it is a `FeatureRelease`;
+    everything it does with that, in however many epochs and rounds, is post-processing and costs no further privacy.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ class Mec:
         """Take a release and keep it; raise `StoreError` if the disk refuses."""
         self._shelf.put(release)
 
-    def train(self, key: str, head: Head, task: TaskConfig, seed: int) -> tuple[npt.NDArray[np.float32], float]:
+    def train(self, key: str, head: Head, train: TrainConfig, seed: int) -> tuple[npt.NDArray[np.float32], float]:
         """Train a head on a release.
 
         Parameters
@@ -53,8 +54,8 @@ class Mec:
             Which release.
         head : Head
             The MEC part of the model with the global weights set; it is changed.
-        task : TaskConfig
-            How: epochs, batch size and so on, and whether by DP-SGD.
+        train : TrainConfig
+            Epochs, batch size and so on.
         seed : int
             Order of the batches and everything else that is drawn.
 
@@ -73,34 +74,42 @@ class Mec:
         from app.learning.training import train_head
         from app.learning.weights import get_vector
 
+        release = self._held(key)
+        loss = train_head(head, release.features, release.labels, train, seed)
+        return get_vector(head), loss
+
+    def train_privately(
+        self, key: str, head: Head, task: TaskConfig, seed: int
+    ) -> tuple[npt.NDArray[np.float32], float]:
+        """Train a head by DP-SGD, as a task asks for it; else as `train`.
+
+        ``seed`` decides the batches and the noise of a simulation. A task that does not say ``seeded-insecure`` has
+        both from the operating system.
+        """
+        from app.learning.private_sgd import train_head_privately
+        from app.learning.weights import get_vector
+
+        release, config = self._held(key), task.privacy
+        seeded = config.randomness != SystemRandom.name
+        loss = train_head_privately(
+            head,
+            release.features,
+            release.labels,
+            task.train,
+            rate=config.sampling_rate,
+            steps=steps_of_a_round(config, task.exposure),
+            clip=config.clip_gradient,
+            noise_multiplier=gradient_multiplier(config, task.exposure),
+            source=InsecureSeededRandom(seed, "DP-SGD of the head") if seeded else SystemRandom(),
+        )
+        return get_vector(head), loss
+
+    def _held(self, key: str) -> FeatureRelease:
         release = self._shelf.get(key)
         if release is None:
             raise ProtocolError(f"the MEC server holds no release {key}")
-        if task.privacy.mechanism == "dp_sgd":
-            loss = _privately(head, release, task, seed)
-        else:
-            loss = train_head(head, release.features, release.labels, task.train, seed)
-        return get_vector(head), loss
+        return release
 
     def forget(self, key: str) -> None:
         """Delete a release, once its task is over; raise `StoreError` if the disk refuses."""
         self._shelf.remove(key)
-
-
-def _privately(head: Head, release: FeatureRelease, task: TaskConfig, seed: int) -> float:
-    """Train a head in place by DP-SGD as a task asks for it, and return the loss."""
-    from app.learning.private_sgd import train_head_privately
-
-    config, exposure = task.privacy, task.exposure
-    seeded = config.randomness != SystemRandom.name
-    return train_head_privately(
-        head,
-        release.features,
-        release.labels,
-        task.train,
-        rate=config.sampling_rate,
-        steps=steps_of_a_round(config, exposure),
-        clip=config.clip_gradient,
-        noise_multiplier=gradient_multiplier(config, exposure),
-        source=InsecureSeededRandom(seed, "DP-SGD of the head") if seeded else SystemRandom(),
-    )

@@ -40,6 +40,9 @@ RECORD = PrivacyConfig(
     delta=1e-5,
     budget=8.0,
     clip=1.0,
+    epsilon_phone=2.0,
+    clip_gradient=1.0,
+    sampling_rate=0.1,
     randomness="seeded-insecure",
 )
 NONE = replace(RECORD, name="none", mechanism="none")
@@ -74,16 +77,16 @@ class World:
 
 
 @cache
-def world(privacy: PrivacyConfig = RECORD, head: str = "auto") -> World:
+def world(privacy: PrivacyConfig = RECORD, head: str = "auto", extractor: str = "frozen") -> World:
     """Return a task under ``privacy``; preparing it takes a moment, so each is made once."""
-    model, form = ModelConfig(head=head), RecordForm.of(inspect(DATA, CUSTOMERS, SEED))
+    model, form = ModelConfig(head=head, extractor=extractor), RecordForm.of(inspect(DATA, CUSTOMERS, SEED))
     width = bottleneck_width(model, form, noised=privacy.record_level)
     noise, flips = relative_noise(privacy, width), flip_matrix(privacy, len(form.classes))
     split = build(model, form, noised=privacy.record_level, noise=noise, flips=flips, seed=SEED)
     clean = mechanism_of(privacy, SystemRandom()).clean
     pretrain(split, manufacturer_view(DATA, CUSTOMERS, SEED).public, SEED, clean)
-    grid, shape = Grid(14), layout(split.mec)
-    initial = pack(grid.encode(get_vector(split.mec), MODEL_DTYPE)[0], shape, MODEL_DTYPE)
+    grid, shape = Grid(14), layout(split.trained)
+    initial = pack(grid.encode(get_vector(split.trained), MODEL_DTYPE)[0], shape, MODEL_DTYPE)
     frozen = save_frozen(split)
     train = TrainConfig(1, 0, 1.0, 0.0) if split.head == "prototype" else TrainConfig(2, 16, 0.05, 0.9)
     policy = Policy(

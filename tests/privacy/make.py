@@ -24,6 +24,9 @@ GAUSSIAN = PrivacyConfig(
     delta=1e-5,
     budget=1e6,
     clip=1.0,
+    epsilon_phone=2.0,
+    clip_gradient=1.0,
+    sampling_rate=0.1,
     randomness="seeded-insecure",
 )
 LAPLACE = replace(GAUSSIAN, mechanism="laplace")

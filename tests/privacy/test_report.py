@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from app.privacy.exposure import ONCE
 from app.privacy.normalisation import FeatureSpace
-from app.privacy.report import privacy_report, record_guarantee, release_costs
+from app.privacy.report import costs_of, privacy_report, record_guarantee
 from tests.privacy.make import GAUSSIAN, LAPLACE, NONE, PAPER
 
 SPACE, SIZES = FeatureSpace((80, 7, 7)), (600, 64)
@@ -26,7 +27,7 @@ def test_with_randomised_labels_the_total_stays_and_labels_are_covered() -> None
     report = privacy_report(config, SIZES, 10, SPACE)
     assert (report["epsilon"], report["coordinate_epsilon"], report["label_epsilon"]) == (4.0, 3.0, 1.0)
     assert "labels" not in report["not_covered"]
-    assert record_guarantee(release_costs(config, 600, 10, SPACE)) == (4.0, 1e-5)
+    assert record_guarantee(config, costs_of(config, ONCE, 600, 10, SPACE, 1)) == (4.0, 1e-5)
 
 
 def test_the_papers_mode_says_what_it_costs_a_record() -> None:
