@@ -29,9 +29,10 @@ from app.privacy.sampler import discrete_gaussian
 from app.protocol.errors import PrivacyError
 
 Loss = Callable[..., Tensor]
-_NOISE_STEPS = 2.0**13
-"""Deviation of the noise, in steps of the grid, at least. A gradient's many entries are small: on a coarse grid most of
-them would be rounded to nothing."""
+_NOISE_STEPS, _BALL_STEPS = 2.0**13, 2.0**9
+"""The noise's deviation and the ball's radius, in steps of the grid, at least. A gradient's many entries are small: on
+a coarse grid most of them would be rounded to nothing."""
+_MOST_NOISE_STEPS = 2.0**17  # more would need too large a table; it goes before the others
 _SMOOTHING = 2.0
 _AT_ONCE = 64  # records whose gradients are held at a time; it changes no result
 
@@ -71,9 +72,9 @@ class LatticeOptimizer(DPOptimizer):  # type: ignore[misc]
             expected_batch_size=expected_batch_size,
         )
         self._source = source
-        # As coarse as it may be for the noise's sake, and the ball at least as fine as 512 steps.
-        finest = min(noise_multiplier * max_grad_norm / _NOISE_STEPS, max_grad_norm / 512)
-        self.grid = 2.0 ** math.floor(math.log2(finest))
+        noise = noise_multiplier * max_grad_norm
+        fine = math.floor(math.log2(min(noise / _NOISE_STEPS, max_grad_norm / _BALL_STEPS)))
+        self.grid = 2.0 ** max(fine, math.ceil(math.log2(noise / _MOST_NOISE_STEPS)))
         self.radius = math.floor(max_grad_norm / self.grid)
         self.sigma = math.hypot(noise_multiplier * self.radius, _SMOOTHING)
 

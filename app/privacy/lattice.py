@@ -118,7 +118,9 @@ def to_ball_quickly(rows: Rows, radius: int) -> Integers:
         scale = np.minimum(1.0, target[over] / np.maximum(norms[over], 1e-300))
         lattice[over] = np.rint(rows[over] * scale[:, None])
         excess = np.einsum("nd,nd->n", lattice[over], lattice[over]) - float(radius) ** 2
-        target[over] = np.sqrt(np.maximum(target[over] ** 2 - 1.1 * np.maximum(excess, 0.0) - 1.0, 0.0))
+        # What rounding adds to the square of the length differs from one try to the next by about half the radius.
+        less = 1.1 * np.maximum(excess, 0.0) + 2.0 * radius + 1.0
+        target[over] = np.sqrt(np.maximum(target[over] ** 2 - less, 0.0))
         over = over[excess > 0]
         if not len(over):
             return lattice.astype(np.int64)

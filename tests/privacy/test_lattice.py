@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from app.privacy.lattice import clip_rows, grid_step, to_ball
+from app.privacy.lattice import clip_rows, grid_step, to_ball, to_ball_quickly
 
 ROWS = arrays(np.float64, st.tuples(st.integers(0, 6), st.integers(1, 12)), elements=st.floats(-1e6, 1e6))
 
@@ -39,6 +39,28 @@ def test_records_on_the_sphere_stay_close_to_it(order: int) -> None:
     truncated = np.linalg.norm(np.trunc(rows), ord=order, axis=1).mean()
     assert truncated < 1024 - 2  # what would be lost
     assert abs(np.mean(np.sum(integers * rows, axis=1) / np.sum(rows * rows, axis=1)) - 1) < 0.002
+
+
+@given(ROWS, st.integers(0, 10**6))
+def test_the_quick_way_lies_in_the_ball_too(rows: np.ndarray, radius: int) -> None:
+    integers = to_ball_quickly(rows, radius)
+    assert all(sum(int(k) ** 2 for k in row) <= radius**2 for row in integers)
+    inside = np.linalg.norm(rows, axis=1) < radius - rows.shape[1]
+    assert np.array_equal(integers[inside], np.rint(rows[inside]))
+
+
+def test_the_quick_way_keeps_long_rows_close_to_the_sphere_and_their_direction() -> None:
+    rows = np.random.default_rng(1).normal(size=(50, 20_000))
+    rows *= 2000 / np.linalg.norm(rows, axis=1, keepdims=True)
+    integers = to_ball_quickly(rows, 1024).astype(np.float64)
+    lengths = np.linalg.norm(integers, axis=1)
+    assert lengths.max() <= 1024
+    assert lengths.min() > 1020
+    assert (np.sum(integers * rows, axis=1) / lengths / 2000).min() > 0.999
+
+
+def test_the_quick_way_survives_rows_that_overflow_when_squared() -> None:
+    assert not to_ball_quickly(np.full((1, 3), 1e200), 10).any()
 
 
 @given(st.floats(1e-6, 1e6), st.floats(1e-6, 1e12))
