@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from app.checks import check_url, in_range, no_password, one_of
 from app.contribution_config import ContributionConfig
@@ -41,10 +42,10 @@ class TrainOptions:
         if self.momentum is not None and not 0 <= self.momentum < 1:
             raise ConfigError("train.momentum", f"{self.momentum} is impossible", "a number from 0 to below 1")
 
-    def resolved(self, head: str, records: int, *, joint: bool, private: bool) -> TrainOptions:
+    def resolved(self, head: str, records: int, **how: Any) -> TrainOptions:
         """Return these options, each None replaced by what suits, see `app.learning.config.default_training`."""
         chosen = {key: value for key, value in asdict(self).items() if value is not None}
-        suitable = default_training(head, records, joint=joint, private=private)
+        suitable = default_training(head, records, **how)
         return TrainOptions(**(asdict(suitable) | chosen))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from eth_account.signers.local import LocalAccount
 
 from app.config import to_plain
+from app.learning.config import default_training
 from app.learning.data import ManufacturerData
 from app.learning.form import RecordForm
 from app.learning.models import SplitModel, bottleneck_width, build
@@ -134,19 +135,29 @@ def prepare(config: Config) -> Prepared:
     width = bottleneck_width(config.model, form, noised=privacy.record_level)
     noise, flips = relative_noise(privacy, width), flip_matrix(privacy, len(form.classes))
     model = build(config.model, form, noised=privacy.record_level, noise=noise, flips=flips, seed=config.seed)
+    resolved = _resolved(config, model, max(data.summary.per_customer))
     pretrain(model, data.public, config.seed, mechanism_of(privacy, SystemRandom()).clean)
-    resolved = replace(
+    return Prepared(resolved, data, model, parties, time.perf_counter() - start)
+
+
+def _resolved(config: Config, model: SplitModel, records: int) -> Config:
+    """Return the configuration with everything that was ``auto`` or null as the model and the records have it.
+
+    Raises
+    ------
+    ConfigError
+        If a task that lets something out in every round could not keep its promise.
+    """
+    privacy, how = config.privacy, {"joint": model.joint, "private": config.privacy.mechanism == "dp_sgd"}
+    epochs = config.train.epochs or default_training(model.head, records, **how).epochs
+    exposure = Exposure(config.rounds, epochs, model.joint)
+    require_possible(privacy, exposure)
+    noise = mechanism_of(privacy, SystemRandom(), exposure).deviation(model.phone.space)
+    return replace(
         config,
         model=replace(config.model, name=model.name, split=model.split, head=model.head, bottleneck=model.bottleneck),
-        train=config.train.resolved(
-            model.head,
-            max(data.summary.per_customer),
-            joint=model.joint,
-            private=privacy.mechanism == "dp_sgd",
-        ),
+        train=config.train.resolved(model.head, records, noise=noise, **how),
     )
-    require_possible(privacy, exposure_of(resolved))
-    return Prepared(resolved, data, model, parties, time.perf_counter() - start)
 
 
 def exposure_of(config: Config) -> Exposure:

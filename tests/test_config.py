@@ -24,6 +24,7 @@ from app.config import (
 )
 from app.consistency import _MOST_WEIGHT, warnings
 from app.customer.attacks import ATTACKS
+from app.learning.config import default_training
 from app.overrides import CONF, MOST_JOBS, expand, groups
 from app.protocol.errors import ConfigError, ProtocolError
 from app.settings import AGGREGATORS as OFFERED
@@ -394,15 +395,21 @@ def test_a_plain_configuration_is_checked_as_a_typed_one_is() -> None:
 
 def test_train_options_fill_in_what_suits_the_head() -> None:
     options = TrainOptions(epochs=3, batch_size=None, learning_rate=None, momentum=None)
-    filled = options.resolved("mlp", 50, joint=False, private=False)
+    filled = options.resolved("mlp", 50)
     assert filled.epochs == 3
     assert None not in dataclasses.astuple(filled)
-    assert filled.resolved("prototype", 5000, joint=True, private=False) == filled
+    assert filled.resolved("prototype", 5000, joint=True) == filled
 
 
 @pytest.mark.parametrize(("joint", "private"), [(True, False), (False, True)])
 def test_what_costs_privacy_in_every_pass_has_one_pass_a_round(joint: bool, private: bool) -> None:
     assert TrainOptions(None, None, None, None).resolved("mlp", 50, joint=joint, private=private).epochs == 1
+
+
+def test_noise_makes_the_steps_of_a_head_shorter() -> None:
+    rates = [default_training("mlp", 6000, noise=noise).learning_rate for noise in (0.0, 1.0, 11.2, 100.0)]
+    assert rates == [0.02, 0.014, 0.0018, 0.0002]
+    assert default_training("prototype", 6000, noise=11.2).learning_rate == 1.0
 
 
 class TestRunConfig:
