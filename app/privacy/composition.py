@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Guarantee = tuple[Decimal, Decimal]
 """(epsilon, delta), in the decimal numbers that people wrote."""
 
-_COARSEST = 1e-4
+_COARSEST = 3e-4  # measured: a finer one gains a part in 100,000 and takes six times as long
 _NEGLIGIBLE = 1e-18
 _FINEST_SHARE = 1e-5
 _LARGEST_EPSILON = 100.0  # beyond it nothing is gained: every number is meaningless as a guarantee

@@ -17,16 +17,20 @@ from hypothesis import strategies as st
 
 from app.customer.cache import Cache
 from app.customer.cipher import Cipher
-from app.customer.distant_mec import DistantMec
+from app.customer.distant_mec import DistantMec, DistantSteps
 from app.customer.job import Job, MecServer
 from app.customer.mec_config import MecConfig
 from app.customer.mec_messages import (
     SERVICE,
     answer_from_bytes,
+    gradient_from_bytes,
+    gradient_to_bytes,
     job_from_bytes,
     job_to_bytes,
     key_from_bytes,
     read_metadata,
+    step_from_bytes,
+    step_to_bytes,
     trained_from_bytes,
     trained_to_bytes,
 )
@@ -41,7 +45,7 @@ from app.service.config import compose_service
 from app.service.listen import ListenConfig
 from app.service.metrics import Metrics
 from app.service.server import Server
-from tests.customer.world import SEED, world
+from tests.customer.world import RECORD, SEED, world
 
 LISTEN = ListenConfig("127.0.0.1:0", None, None, 2**24, 10_000, 4, None)
 CUSTOMERS = tuple(simulation_account(SEED, "customer", index).address for index in range(2))
@@ -339,3 +343,75 @@ def test_a_server_for_everybody_must_know_its_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="names: must be given with"):
         compose_service("mec", MecConfig, [], file)
     assert compose_service("mec", MecConfig, ["names=['mec.example.org:7800']"], file).names
+
+
+# Joint training
+
+
+JOINT = replace(RECORD, batch_size=40, epsilon_phone=4.0)
+
+
+def test_a_joint_extractor_learns_the_same_through_a_service(running: Running, tmp_path: Path) -> None:
+    of = world(JOINT, "mlp", "joint")
+    here = of.customer(0, tmp_path / "here").participate(of.announcement(), *of.blobs())
+    there = simulated_customer(of.policy, 0, tmp_path / "there", cast=_through(running))
+    assert there.participate(of.announcement(), *of.blobs()).update == here.update
+    assert not (tmp_path / "mec" / CUSTOMERS[0]).exists()  # nothing of it is kept
+
+
+def test_the_heads_own_dp_sgd_is_the_same_through_a_service(running: Running, tmp_path: Path) -> None:
+    of = world(replace(RECORD, name="dp_sgd", mechanism="dp_sgd", sampling_rate=0.25), "mlp")
+    here = of.customer(0, tmp_path / "here").participate(of.announcement(), *of.blobs())
+    there = simulated_customer(of.policy, 0, tmp_path / "there", cast=_through(running))
+    assert there.participate(of.announcement(), *of.blobs()).update == here.update
+
+
+def test_a_step_that_is_sent_twice_is_taken_once(running: Running) -> None:
+    of = world(JOINT, "mlp", "joint")
+    mec, width = running.mec(0), split_model(of.policy, of.frozen).feature_size
+    sent = [FeatureRelease(np.full((3, width), number, np.int32), 0.5, np.arange(3), KEY) for number in (1, 2)]
+    heads = []
+    for repeated in (False, True):
+        head = mec.begin(Job(*of.blobs(), seed=1))
+        gradient, loss = head.step(sent[0])
+        if repeated:  # the answer was lost, and the phone asks again
+            again = gradient_from_bytes(mec._ask("Step", step_to_bytes(0, sent[0]), 5))
+            assert np.array_equal(again[0], gradient)
+            assert again[1] == loss
+        head.step(sent[1])
+        heads.append(head.end())
+    assert np.array_equal(*heads)
+
+
+def test_steps_out_of_order_and_of_nothing_are_refused(running: Running) -> None:
+    of = world(JOINT, "mlp", "joint")
+    mec, width = running.mec(0), split_model(of.policy, of.frozen).feature_size
+    fitting = FeatureRelease(np.zeros((1, width), np.int32), 0.5, np.zeros(1, np.int64), KEY)
+    for method, body in (("Step", step_to_bytes(0, fitting)), ("End", b"")):
+        with pytest.raises(ServiceError, match="no joint training was begun here"):
+            mec._ask(method, body, 5)
+    mec.begin(Job(*of.blobs(), seed=1))
+    with pytest.raises(ServiceError, match="no joint training was begun here"):
+        running.mec(1)._ask("Step", step_to_bytes(0, fitting), 5)  # another customer's is its own
+    with pytest.raises(ServiceError, match="does not follow on 0 steps"):
+        mec._ask("Step", step_to_bytes(1, fitting), 5)
+    with pytest.raises(ServiceError, match="are not the task's"):
+        mec._ask("Step", step_to_bytes(0, release()), 5)
+    with pytest.raises(ServiceError, match="policy"):
+        mec.begin(Job(b"{}", b"", b"", 1))
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=200)
+def test_steps_and_gradients_from_anybody_are_read_or_refused(data: bytes) -> None:
+    for read in (step_from_bytes, gradient_from_bytes):
+        with suppress(ProtocolError):
+            read(data)
+
+
+def test_a_gradient_of_another_shape_or_of_no_number_is_refused() -> None:
+    sent = release()
+    for gradient in (np.zeros((20, 2), np.float32), np.full((20, 3), np.nan, np.float32)):
+        answer = gradient_to_bytes(gradient, 0.0)
+        with pytest.raises(ProtocolError, match="not one of the features"):
+            DistantSteps(lambda *_, answer=answer: answer).step(sent)
