@@ -25,7 +25,7 @@ NOT_EVIDENCE = {
     "report.html": "what `hearth report` drew; it shows and proves nothing",
     "journal": "what each sender remembers so as not to send twice; what was sent is on the chain",
     "blobs": "of the store pins, lock and blocks/SHARDING: names for people; a blob hashes to its name",
-    "customers": "ledgers' locks, MECs' caches, what simulated adversaries noted; phones' books are checked",
+    "customers": "ledgers' locks, MECs' caches, phones' copies of updates, adversaries' notes; the books are checked",
 }
 EVIDENCE = {"config.yaml", "result.json", "metrics.jsonl", "chain.sqlite", "blobs", "rounds", "customers"}
 
