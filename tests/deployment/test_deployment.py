@@ -133,6 +133,22 @@ def _server_app(deployment: Deployment) -> int:
     return found[0]
 
 
+def test_a_joint_extractor_learns_the_same_with_its_mec_servers_elsewhere(
+    deployment: Deployment, kubo: KuboServer
+) -> None:
+    """Each step crosses from the phone's process to its MEC server's and back."""
+    task = ["rounds=2", "strategy.f=1", "attack=none", "model.extractor=joint"]
+    for index in range(deployment.customers):
+        deployment.start_node(index)
+    result = deployment.finish(deployment.run_task(*task))
+    same = deployment.in_process(*task)
+    assert result["model_digest"] == same["model_digest"]
+    assert result["privacy"] == same["privacy"]
+    assert (result["privacy"]["releases"], result["privacy"]["phone_epsilon"]) == (2, 4.0)
+    assert "joint training ends after" in deployment.log("mec-0")
+    assert "OK" in audit(deployment, result, kubo.url)
+
+
 def test_a_node_whose_key_is_on_no_card_is_not_let_in(deployment: Deployment) -> None:
     key = deployment.folder / "node-0"
     key.unlink()
