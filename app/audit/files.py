@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from app.audit import exposure
-from app.audit.privacy import contradicting, features_share, latest_receipts, promised
+from app.audit.costs import features_share
+from app.audit.privacy import contradicting, latest_receipts, promised
 from app.audit.report import AuditError, Section, holds, same, same_json
 from app.audit.reputation import points_of, rewards
 from app.audit.rounds import Checked

@@ -16,7 +16,7 @@ from app.audit import robust
 from app.audit.blobs import Blobs, BlockDirectory, reference
 from app.audit.copies import mark_copies
 from app.audit.election import sub_users
-from app.audit.privacy import gaussian_delta
+from app.audit.noise import gaussian_delta
 from app.audit.screening import Screened
 from app.mining import screening as mining
 from app.mining import sortition
