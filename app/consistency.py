@@ -9,6 +9,7 @@ from app.customer.attacks import ATTACKS, COLLUDING, SCALED, SPYING
 from app.learning.config import DATA_SETS, EXTRACTORS, HEADS, MODELS, PARTITIONS, DataConfig, ModelConfig
 from app.ledger.config import THIS_MACHINE
 from app.privacy.config import COUPLING
+from app.privacy.exposure import Exposure, require_possible
 from app.protocol.errors import ConfigError
 from app.settings import Config
 
@@ -78,6 +79,10 @@ def validate(config: Config) -> Config:
     _validate_bounds(config)
     _validate_data(config.data)
     _validate_model(config.model)
+    # With as many passes as there are at least; those that suit the model are known once it is built.
+    require_possible(
+        config.privacy, Exposure(config.rounds, config.train.epochs or 1, config.model.extractor == "joint")
+    )
     if config.probe.name == "privacy" and config.model.extractor == "joint":
         problem = "attacks a record's one release, and a joint extractor makes many"
         raise ConfigError("probe", problem, "none, or model.extractor=frozen")
@@ -184,8 +189,9 @@ def _validate_bounds(config: Config) -> None:
     for key, (low, high) in _BOUNDS.items():
         section, _, leaf = key.partition(".")
         part = getattr(config, section)
-        if part.name != "none" and not low <= getattr(part, leaf) <= high:
-            raise ConfigError(key, f"{getattr(part, leaf)} is out of range", f"{low:g} to {high:g}")
+        value = getattr(part, leaf)
+        if part.name != "none" and value is not None and not low <= value <= high:
+            raise ConfigError(key, f"{value} is out of range", f"{low:g} to {high:g}")
 
 
 def unused(config: Config, given: set[str]) -> Iterator[tuple[str, ConfigError]]:

@@ -77,6 +77,13 @@ def check_round(
     return stated | {"clip_gradient": privacy["clip_gradient"], "noise_multiplier": multiplier}
 
 
+def _of_phone(privacy: dict[str, Any]) -> float:
+    """Return what the phone's layers may lose of a record: as said; else half of epsilon, in the paper's mode all."""
+    if privacy["epsilon_phone"] is not None:
+        return float(privacy["epsilon_phone"])
+    return float(privacy["epsilon"]) / (1 if privacy["mechanism"] == "paper" else 2)
+
+
 def _check_sampled(policy: Policy, multiplier: float, gradients: Cost, place: str) -> None:
     privacy, steps = policy.config["privacy"], steps_of_a_round(policy)
     one = sampled_epsilon(multiplier, privacy["sampling_rate"], steps, privacy["delta"])
@@ -93,7 +100,7 @@ def _check_joint(policy: Policy, costs: list[Cost], place: str, of_a_record: Cal
     delta, passes = privacy["delta"], policy.rounds * steps
     phone = gradients[5] / 2.0  # replacing a record moves the sum by twice the clip
     _enough(f"{place}, epsilon of gradients", phone / math.sqrt(steps), gradients[2], delta)
-    _enough(f"{place}, noise_multiplier", phone / math.sqrt(passes), privacy["epsilon_phone"], delta)
+    _enough(f"{place}, noise_multiplier", phone / math.sqrt(passes), _of_phone(privacy), delta)
     if privacy["mechanism"] == "paper":
         of_steps, of_record = privacy["epsilon"] * steps, of_a_record() * steps
         same(

@@ -131,15 +131,15 @@ class Customer:
     ) -> Learnt:
         """Train where each round lets something new out: count it first, and keep what came of it."""
         parts = {"task": hex32(announcement.task), "round": announcement.round, "model": hex32(announcement.model)}
-        name = sha256(canonical_json(parts)).hex()
-        kept = self._phone.updates.get(name)
+        asked = sha256(canonical_json(parts))
+        kept = self._phone.updates.get(announcement.task, asked)
         if kept is None:
-            self._phone.count_round(announcement.round, rules.frozen.sha256, split.phone)
+            self._phone.count_round(announcement.round, asked, rules.frozen.sha256, split.phone)
             if task.exposure.joint:
                 kept = self._train_jointly(announcement.round, rules, task, split, job)
             else:
                 kept = self._train_on_release(announcement, rules, split, job)
-            self._phone.updates.put(name, *kept)
+            self._phone.updates.put(announcement.task, asked, *kept)
         return Learnt(rules, *kept)
 
     def _train_jointly(

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors.numpy import save
 
-from app.customer.mec_messages import trained_from_bytes, trained_to_bytes
 from app.durable import write_privately
 from app.protocol.errors import ProtocolError, StoreError
+from app.protocol.tensors import read_tensors
 
 _log = logging.getLogger(__name__)
 _SUFFIX = ".safetensors"
 
 
 class KeptUpdates:
-    """Updates by name, in a folder; a damaged file is the same as none.
+    """The last update of each task, in a folder; a damaged file is the same as none.
 
     Parameters
     ----------
@@ -28,15 +30,39 @@ class KeptUpdates:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put(self, name: str, delta: npt.NDArray[np.float64], loss: float) -> None:
-        """Keep an update; it is on the disk when this returns. Raise `StoreError` if the disk refuses."""
-        write_privately(self._folder / (name + _SUFFIX), trained_to_bytes(delta, loss))
+    def put(self, task: bytes, asked: bytes, delta: npt.NDArray[np.float64], loss: float) -> None:
+        """Keep a task's update in place of the one before; it is on the disk when this returns.
 
-    def get(self, name: str) -> tuple[npt.NDArray[np.float64], float] | None:
-        """Return the update under a name and its loss; None if there is none that is whole."""
-        path = self._folder / (name + _SUFFIX)
+        Parameters
+        ----------
+        task : bytes
+            Digest of the task's policy.
+        asked : bytes
+            Digest (32 bytes) of what was asked for: round and global model.
+        delta : ndarray of float64
+            The change, shape (parameters,).
+        loss : float
+            Of the training.
+
+        Raises
+        ------
+        StoreError
+            If the disk refuses.
+        """
+        tensors: dict[str, npt.NDArray[Any]] = {
+            "asked": np.frombuffer(asked, np.uint8),
+            "delta": np.ascontiguousarray(delta, np.float64),
+            "loss": np.array([loss], np.float64),
+        }
+        write_privately(self._path(task), bytes(save(tensors)))
+
+    def get(self, task: bytes, asked: bytes) -> tuple[npt.NDArray[np.float64], float] | None:
+        """Return a task's update and its loss; None if the last one is not of what was asked, or not whole."""
+        path = self._path(task)
         try:
-            return trained_from_bytes(path.read_bytes())
+            tensors = read_tensors(path.read_bytes(), "a kept update")
+            if set(tensors) != {"asked", "delta", "loss"}:
+                raise ProtocolError("a kept update holds asked, delta and loss")
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -44,3 +70,9 @@ class KeptUpdates:
         except ProtocolError as error:
             _log.warning("%s is damaged and taken as lost: %s", path, error)
             return None
+        if tensors["asked"].tobytes() != asked:
+            return None
+        return tensors["delta"], float(tensors["loss"][0])
+
+    def _path(self, task: bytes) -> Path:
+        return self._folder / (task.hex() + _SUFFIX)

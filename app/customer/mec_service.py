@@ -155,7 +155,7 @@ class MecService:
     def _end(self, customer: str, body: bytes) -> bytes:
         joint = self._begun(customer)
         _LOG.info("%s: joint training ends after %d steps", customer, joint.taken)
-        return trained_to_bytes(joint.trainer.end().astype(np.float64), 0.0)
+        return joint.end()
 
     def _begun(self, customer: str) -> _Joint:
         if customer not in self._joint:
@@ -175,19 +175,28 @@ class MecService:
 class _Joint:
     """One customer's joint training, of which there is one at a time: the next one that it begins replaces it.
 
-    A step that a phone sends twice, because the answer was lost, is taken once.
+    A step that a phone sends twice, because the answer was lost, is taken once. When it has ended, the last answer is
+    all that stays in memory.
     """
 
     def __init__(self, trainer: HeadTrainer) -> None:
-        self.trainer, self.taken, self._answer = trainer, 0, b""
+        self._trainer: HeadTrainer | None = trainer
+        self.taken, self._answer = 0, b""
 
     def step(self, number: int, release: FeatureRelease) -> bytes:
+        if self._trainer is None:
+            raise ProtocolError("this joint training has ended")
         if number == self.taken - 1:
             return self._answer
         if number != self.taken:
             raise ProtocolError(f"step {number} does not follow on {self.taken} steps")
-        self._answer = gradient_to_bytes(*self.trainer.step(release))
+        self._answer = gradient_to_bytes(*self._trainer.step(release))
         self.taken += 1
+        return self._answer
+
+    def end(self) -> bytes:
+        if self._trainer is not None:
+            self._answer, self._trainer = trained_to_bytes(self._trainer.end().astype(np.float64), 0.0), None
         return self._answer
 
 

@@ -154,11 +154,22 @@ class Phone:
             _log.warning("%s; going on with the %d records released before", refusal, self.examples)
             return self._earlier
 
-    def count_round(self, round_number: int, frozen: bytes, extractor: Extractor) -> None:
+    def count_round(self, round_number: int, asked: bytes, frozen: bytes, extractor: Extractor) -> None:
         """Count what a round will let out, before any of it leaves.
 
         Noise from a seed is the same each time, so a round that is played again tells nobody anything new; with the
         operating system's it is another release.
+
+        Parameters
+        ----------
+        round_number : int
+            Which round.
+        asked : bytes
+            Digest of what is asked for: task, round and global model.
+        frozen : bytes
+            Digest of the frozen part.
+        extractor : app.learning.models.Phone
+            The phone part of the model.
 
         Raises
         ------
@@ -168,7 +179,7 @@ class Phone:
         protection = self._protecting
         mechanism = protection.mechanism(round_number)
         again = mechanism.randomness == InsecureSeededRandom.name or not protection.noised_gradients
-        parts = {"key": self.key(frozen), "round": round_number, "drawn": "" if again else secrets.token_hex(16)}
+        parts = {"key": self.key(frozen), "asked": asked.hex(), "drawn": "" if again else secrets.token_hex(16)}
         release = sha256(canonical_json(parts)).hex()
         if not self._accountant.counted(release):
             about = {"records": len(self._data), "shape": list(extractor.space.shape)}

@@ -64,10 +64,10 @@ class PrivacyConfig:
         The epsilon beyond which the customer's accountant refuses a release; at least ``epsilon``.
     clip : float
         Norm that a record's features are clipped to: the L2 norm for ``gaussian``, the L1 norm for ``laplace``.
-    epsilon_phone : float
+    epsilon_phone : float or None
         With a joint extractor: what a record may lose over the whole task by the updates of the phone's layers. For
-        ``gaussian`` a part of ``epsilon``: the features get the rest, so that together they lose ``epsilon``. For
-        ``paper`` it comes on top.
+        ``gaussian`` a part of ``epsilon``, half of it where it is None: the features get the rest, so that together
+        they lose ``epsilon``. For ``paper`` it comes on top; None is ``epsilon`` there.
     clip_gradient : float
         L2 norm that a record's gradient is clipped to in DP-SGD: of the phone's layers with a joint extractor, of the
         head with ``dp_sgd``.
@@ -93,7 +93,7 @@ class PrivacyConfig:
     delta: float
     budget: float
     clip: float
-    epsilon_phone: float
+    epsilon_phone: float | None
     clip_gradient: float
     sampling_rate: float
     randomness: str
@@ -114,6 +114,13 @@ class PrivacyConfig:
         if not (self.record_level and self.flips_labels):
             return self.epsilon
         return float(Decimal(str(self.epsilon)) - Decimal(str(self.epsilon_label)))  # the two add up again exactly
+
+    @property
+    def for_phone(self) -> float:
+        """What a record may lose by the updates of the phone's layers, with a joint extractor."""
+        if self.epsilon_phone is not None:
+            return self.epsilon_phone
+        return self.epsilon / 2 if self.record_level else self.epsilon
 
     @property
     def flips_labels(self) -> bool:
@@ -145,7 +152,7 @@ class PrivacyConfig:
         self._check_guarantee()
 
     def _check_numbers(self) -> None:
-        used = ["epsilon", "budget", "epsilon_phone", "clip_gradient"]
+        used = ["epsilon", "budget", "clip_gradient"] + ["epsilon_phone"] * (self.epsilon_phone is not None)
         used += ["clip"] * self.record_level + ["epsilon_label"] * self.flips_labels
         for key in used:
             if not (math.isfinite(getattr(self, key)) and getattr(self, key) > 0):

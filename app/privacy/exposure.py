@@ -91,7 +91,7 @@ def gradient_multiplier(config: PrivacyConfig, exposure: Exposure) -> float:
         return _sampled_multiplier(config.epsilon, config.delta, config.sampling_rate, steps)
     if config.mechanism == "gaussian":
         return _joint_multipliers(config, exposure)[1]
-    return _phone_multiplier(config.epsilon_phone, config.delta, exposure.passes)
+    return _phone_multiplier(config.for_phone, config.delta, exposure.passes)
 
 
 def round_costs(config: PrivacyConfig, exposure: Exposure, features: PrivacyCost) -> tuple[PrivacyCost, ...]:
@@ -130,11 +130,11 @@ def require_possible(config: PrivacyConfig, exposure: Exposure) -> None:
     if exposure.joint and config.flips_labels:
         problem = "randomised labels are released once, and a joint extractor releases records many times"
         raise ConfigError("privacy.labels", problem, "clear, or model.extractor=frozen")
-    if exposure.joint and config.mechanism == "gaussian" and config.epsilon_phone >= config.epsilon:
-        problem = f"{config.epsilon_phone} leaves nothing of privacy.epsilon={config.epsilon} to the features"
+    if exposure.joint and config.mechanism == "gaussian" and config.for_phone >= config.epsilon:
+        problem = f"{config.for_phone} leaves nothing of privacy.epsilon={config.epsilon} to the features"
         raise ConfigError("privacy.epsilon_phone", problem, f"a number below {config.epsilon}")
     if exposure.joint and config.mechanism == "paper":
-        needed = float(max(Decimal(str(config.epsilon)) * exposure.passes, Decimal(str(config.epsilon_phone))))
+        needed = float(max(Decimal(str(config.epsilon)) * exposure.passes, Decimal(str(config.for_phone))))
         if config.budget < needed:
             problem = f"{config.budget} does not pay for {exposure.passes} releases at privacy.epsilon={config.epsilon}"
             raise ConfigError("privacy.budget", problem, f"{needed} or more, or fewer rounds and train.epochs")
@@ -159,7 +159,7 @@ def _phone_part(multiplier: float, steps: int, delta: float) -> PrivacyCost:
 def _joint_multipliers(config: PrivacyConfig, exposure: Exposure) -> tuple[float, float]:
     """Return m of the features and z of the phone's layers, for ``gaussian``; all steps of both cost epsilon."""
     delta, passes = config.delta, exposure.passes
-    total, phone = gaussian_scale(config.epsilon, delta), gaussian_scale(config.epsilon_phone, delta)
+    total, phone = gaussian_scale(config.epsilon, delta), gaussian_scale(config.for_phone, delta)
     features = 1.0 / math.sqrt(1.0 / total**2 - 1.0 / phone**2)
 
     def noises(slack: float) -> tuple[float, float]:

@@ -97,7 +97,7 @@ def privacy_report(
         "randomness": config.randomness if config.mechanism != "none" else "none",
         "labels": config.labels,
         "label_epsilon": config.epsilon_label if config.flips_labels else None,
-        "phone_epsilon": config.epsilon_phone if exposure.joint and config.mechanism != "none" else None,
+        "phone_epsilon": config.for_phone if exposure.joint and config.mechanism != "none" else None,
         "budget": config.budget if config.mechanism != "none" else None,
     }
     if config.mechanism == "none":
@@ -130,7 +130,7 @@ def privacy_report(
     label = config.epsilon_label if config.flips_labels else 0.0
     releases = exposure.passes if exposure.joint else 1
     of_coordinate = float(Decimal(str(config.epsilon)) * releases)
-    phone = config.epsilon_phone if exposure.joint else 0.0
+    phone = config.for_phone if exposure.joint else 0.0
     coupled = ["the other records of a batch, which a record moves"] if config.normalisation in COUPLING else []
     return common | {
         "unit": "coordinate",

@@ -173,21 +173,24 @@ def test_a_mec_server_that_dies_midway_costs_what_was_counted_before(tmp_path: P
 
 
 def test_a_kept_update_that_is_damaged_is_taken_as_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    kept = KeptUpdates(tmp_path)
-    assert kept.get("a") is None
-    kept.put("a", np.arange(3.0), 0.5)
+    kept, task, asked = KeptUpdates(tmp_path), bytes(32), b"1" * 32
+    assert kept.get(task, asked) is None
+    kept.put(task, b"0" * 32, np.arange(2.0), 1.5)
+    kept.put(task, asked, np.arange(3.0), 0.5)  # in place of the round before
+    assert kept.get(task, b"0" * 32) is None
+    assert kept.get(b"2" * 32, asked) is None
     (path,) = tmp_path.iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
-    found = kept.get("a")
+    found = kept.get(task, asked)
     assert found is not None
     assert (found[0].tolist(), found[1]) == ([0.0, 1.0, 2.0], 0.5)
     path.write_bytes(path.read_bytes()[:-1])
-    assert kept.get("a") is None
+    assert kept.get(task, asked) is None
     assert "damaged" in caplog.text
     path.unlink()
     path.mkdir()
     with pytest.raises(StoreError, match="cannot read"):
-        kept.get("a")
+        kept.get(task, asked)
 
 
 def test_a_head_takes_no_release_of_another_task(tmp_path: Path) -> None:

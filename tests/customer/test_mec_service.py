@@ -380,6 +380,9 @@ def test_a_step_that_is_sent_twice_is_taken_once(running: Running) -> None:
             assert again[1] == loss
         head.step(sent[1])
         heads.append(head.end())
+        assert np.array_equal(head.end(), heads[-1])  # asked for twice too
+        with pytest.raises(ServiceError, match="has ended"):
+            head.step(sent[1])
     assert np.array_equal(*heads)
 
 

@@ -88,6 +88,14 @@ def test_the_budget_pays_for_all_rounds_and_not_for_one_more(
     assert ("labels" in report["not_covered"]) == (config is not DP_SGD)
 
 
+def test_the_phones_layers_have_half_of_epsilon_unless_they_are_given_more_or_less() -> None:
+    for config, half in ((RECORDS, 2.0), (OF_THE_PAPER, 2.0)):  # of 4, and all of 2
+        silent = replace(config, epsilon_phone=None)
+        said = replace(config, epsilon_phone=half)
+        assert gradient_multiplier(silent, JOINT) == gradient_multiplier(said, JOINT)
+        assert silent.for_phone == half
+
+
 def test_a_joint_extractor_costs_a_coordinate_of_the_paper_every_pass() -> None:
     features, phone = round_costs(OF_THE_PAPER, JOINT, mechanism_of(OF_THE_PAPER, SystemRandom()).cost(100, SPACE))
     one = mechanism_of(OF_THE_PAPER, SystemRandom()).cost(100, SPACE)
