@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from app.audit.noise import gaussian_delta, sampled_epsilon
+from app.audit.noise import CELL, gaussian_delta, sampled_epsilon
 from app.audit.report import holds, same
 from app.protocol.policy import Policy
 
 Cost = tuple[Any, ...]
 """Mechanism, unit, epsilon, delta, a record's epsilon, noise multiplier, sampling rate, steps."""
 _TOLERANCE = 1e-9
+_DIGITS = 2e-3  # to which privacy losses in cells are right, relative
 _WASTE = 0.02  # noise beyond what the budget takes, as a share of it: the search for it is that coarse
 
 
@@ -86,12 +87,15 @@ def _of_phone(privacy: dict[str, Any]) -> float:
 
 def _check_sampled(policy: Policy, multiplier: float, gradients: Cost, place: str) -> None:
     privacy, steps = policy.config["privacy"], steps_of_a_round(policy)
-    one = sampled_epsilon(multiplier, privacy["sampling_rate"], steps, privacy["delta"])
-    holds(
-        gradients[2] >= one, f"{place}, epsilon", f"at least {one:.4f}, which one pair of records loses", gradients[2]
-    )
-    whole = sampled_epsilon(multiplier, privacy["sampling_rate"], policy.rounds * steps, privacy["delta"])
-    holds(whole <= privacy["epsilon"], f"{place}, noise_multiplier", f"enough for epsilon {privacy['epsilon']}", whole)
+    rate, delta, promised = privacy["sampling_rate"], privacy["delta"], privacy["epsilon"]
+    one = sampled_epsilon(multiplier, rate, steps, delta)
+    right = abs(gradients[2] - one) <= _DIGITS * one + 2 * CELL
+    holds(right, f"{place}, epsilon", f"{one:.3f}, what the noise gives", gradients[2])
+    whole = sampled_epsilon(multiplier, rate, policy.rounds * steps, delta)
+    enough = whole <= (1.0 + _DIGITS) * promised + 2 * CELL
+    holds(enough, f"{place}, noise_multiplier", f"enough for epsilon {promised}", f"{whole:.3f}")
+    spare = whole >= (1.0 - _WASTE) * promised - 2 * CELL
+    holds(spare, f"{place}, noise_multiplier", f"no more than epsilon {promised} takes", f"{whole:.3f}")
 
 
 def _check_joint(policy: Policy, costs: list[Cost], place: str, of_a_record: Callable[[], float]) -> None:
@@ -131,8 +135,8 @@ def check_spent(policy: Policy, entries: list[list[Cost]], epsilon: float, place
         return
     last, passes = entries[-1], sum(costs[-1][7] for costs in entries)
     if privacy["mechanism"] == "dp_sgd":
-        one = sampled_epsilon(last[-1][5], privacy["sampling_rate"], passes, privacy["delta"])
-        holds(epsilon >= one, place, f"at least {one:.4f}, which one pair of records loses", epsilon)
+        lost = sampled_epsilon(last[-1][5], privacy["sampling_rate"], passes, privacy["delta"])
+        holds(epsilon >= (1.0 - _DIGITS) * lost - 2 * CELL, place, f"at least {lost:.3f}", epsilon)
     else:
         _enough(place, together(last[0][5], last[-1][5], passes), epsilon, privacy["delta"])
 

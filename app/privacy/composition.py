@@ -14,8 +14,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from app.privacy.calibration import gaussian_delta
 from app.privacy.cost import RECORD, PrivacyCost
+from app.privacy.sampled import sampled_delta
 
 if TYPE_CHECKING:
     from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
@@ -127,27 +127,17 @@ def _distribution(cost: PrivacyCost, interval: float) -> PrivacyLossDistribution
 
 
 def _subsampled(noise_multiplier: float, rate: float, interval: float) -> PrivacyLossDistribution:
-    """Return the distribution of one Poisson-sampled Gaussian step when a record is *replaced* by another.
+    """Return the distribution of one Poisson-sampled Gaussian step, see `app.privacy.sampled`.
 
-    (Opacus' own accountant, like dp-accounting's, speaks of adding or removing a record.) With A the step's law without
-    the record, B and B' with the one and the other, the laws to tell apart are P = (1 - r) A + r B and
-    P' = (1 - r) A + r B'. Balle, Barthe, Gaboardi 2018, theorem 2: for e' = log(1 + r (exp(e) - 1)), b = exp(e' - e),
-
-        delta_(P, P')(e') = r delta_(B, (1 - b) A + b B')(e)  <=  r ((1 - b) delta_(B, A)(e) + b delta_(B, B')(e)),
-
-    the last because the divergence is convex. B and A are Gaussians at most the clipping norm apart, B and B' at most
-    twice that. The same holds with P and P' exchanged, which settles the negative e'. (What else is in the batch is the
-    same on both sides; mixing over it only helps.)
+    The laws of the worst pair are each other's mirror image, so one curve serves both orders, and its negative half
+    follows from the positive one.
     """
     import numpy as np
     from dp_accounting.pld import pld_pmf
     from dp_accounting.pld import privacy_loss_distribution as pld
 
     def delta(epsilon: float) -> float:
-        inner = epsilon + math.log1p(-(1 - rate) * math.exp(-epsilon)) - math.log(rate)
-        b = math.exp(epsilon - inner)
-        apart, opposite = gaussian_delta(noise_multiplier, inner), gaussian_delta(noise_multiplier / 2, inner)
-        return rate * ((1 - b) * apart + b * opposite)
+        return sampled_delta(noise_multiplier, rate, epsilon)
 
     deltas = [delta(0.0)]
     while deltas[-1] > _NEGLIGIBLE and len(deltas) * interval < _LARGEST_EPSILON:

@@ -103,8 +103,9 @@ COOKED: dict[str, tuple[str, Cook, str]] = {
     "records that cost less": ("paper", cost(0, "record_epsilon", 1.0), "cost of features"),
     "the phone's part for less": ("paper", multiplier(1, 0.5), "noise_multiplier|epsilon of gradients"),
     "sampled less": ("dp_sgd", cost(0, "sampling_rate", 0.01), "cost of gradients"),
-    "hardly any noise": ("dp_sgd", multiplier(0, 0.4), "epsilon|noise_multiplier"),
-    "steps that cost less": ("dp_sgd", cost(0, "epsilon", 0.5), "which one pair of records loses"),
+    "a little less noise": ("dp_sgd", multiplier(0, 0.97), "epsilon"),
+    "hardly any noise": ("dp_sgd", multiplier(0, 0.4), "epsilon"),
+    "steps that cost less": ("dp_sgd", cost(0, "epsilon", 0.5), "what the noise gives"),
     "a promise where there is none": ("none", cost(0, "epsilon", 1.0), "costs"),
 }
 
