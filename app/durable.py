@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from app.protocol.errors import StoreError
+from app.protocol.errors import ProtocolError, StoreError
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 TEMPORARY = ".temp-"
 """Start of the name of a file that is being written; found without its writer, it is garbage."""
@@ -96,3 +101,29 @@ def append_privately(path: Path, line: bytes) -> None:
         sync_directory(path.parent)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror}") from error
+
+
+def read_if_whole(path: Path, read: Callable[[bytes], _T]) -> _T | None:
+    """Return what ``read`` makes of a file; None if there is none, or a damaged one, which is told in the log.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    read : callable
+        From its bytes to what they hold; raises `ProtocolError` on anything else.
+
+    Raises
+    ------
+    StoreError
+        If the operating system refuses to read it.
+    """
+    try:
+        return read(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+    except ProtocolError as error:
+        _log.warning("%s is damaged and taken as lost: %s", path, error)
+        return None

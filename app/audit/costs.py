@@ -28,7 +28,8 @@ def check_cost(entry: dict[str, Any], place: str, policy: Policy) -> None:
     features = features_share(privacy)
     about = {name: parameters.get(name) for name in ("records", "shape")}
     if exposure.by_rounds(policy):
-        of_round = exposure.check_round(policy, parameters, costs, place, lambda: _joint(parameters, place, privacy))
+        of_a_record = _of_a_record(parameters, place, privacy) if mechanism == "paper" else math.nan
+        of_round = exposure.check_round(policy, parameters, costs, place, of_a_record)
         stated |= of_round | _grid(parameters, place, policy, costs)
         same(f"{place}, parameters", stated | about, parameters)
         return
@@ -44,7 +45,7 @@ def check_cost(entry: dict[str, Any], place: str, policy: Policy) -> None:
         stated |= _check_noise(parameters, place, privacy, features)
     elif mechanism == "paper":
         stated |= {"epsilon": privacy["epsilon"], "calibration": privacy["calibration"]}
-        same(f"{place}, record_epsilon", _joint(parameters, place, privacy), costs[0][4])
+        same(f"{place}, record_epsilon", _of_a_record(parameters, place, privacy), costs[0][4])
     same(f"{place}, parameters", stated | about, parameters)
 
 
@@ -108,7 +109,7 @@ def _noise_on_grid(
     return grid, (noise if name == "scale" else math.sqrt(noise * noise - 4.0)) / (2.0 * radius)
 
 
-def _joint(parameters: dict[str, Any], place: str, privacy: dict[str, Any]) -> float:
+def _of_a_record(parameters: dict[str, Any], place: str, privacy: dict[str, Any]) -> float:
     """Return what the paper's release costs a record: by what it can move of its batch, over the scale of the noise."""
     records: Any = parameters.get("records")
     shape: Any = parameters.get("shape")

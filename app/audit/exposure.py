@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from app.audit.noise import CELL, gaussian_delta, sampled_epsilon
@@ -17,14 +16,10 @@ _DIGITS = 2e-3  # to which privacy losses in cells are right, relative
 _WASTE = 0.02  # noise beyond what the budget takes, as a share of it: the search for it is that coarse
 
 
-def joint(policy: Policy) -> bool:
-    """Tell whether the phone's layers learn too."""
-    return bool(policy.config["model"]["extractor"] == "joint")
-
-
 def by_rounds(policy: Policy) -> bool:
     """Tell whether a task is of this kind."""
-    return joint(policy) or policy.config["privacy"]["mechanism"] == "dp_sgd"
+    joint: bool = policy.config["model"]["extractor"] == "joint"
+    return joint or policy.config["privacy"]["mechanism"] == "dp_sgd"
 
 
 def steps_of_a_round(policy: Policy) -> int:
@@ -34,7 +29,7 @@ def steps_of_a_round(policy: Policy) -> int:
 
 
 def check_round(
-    policy: Policy, parameters: dict[str, Any], costs: list[Cost], place: str, of_a_record: Callable[[], float]
+    policy: Policy, parameters: dict[str, Any], costs: list[Cost], place: str, of_a_record: float
 ) -> dict[str, Any]:
     """Check one round's costs against its noise, and its noise against the budget of all rounds.
 
@@ -48,8 +43,8 @@ def check_round(
         What it says the round cost.
     place : str
         For messages.
-    of_a_record : callable
-        Returns what one release in the paper's mode costs a record.
+    of_a_record : float
+        What one release in the paper's mode costs a record; not used in other modes.
 
     Returns
     -------
@@ -98,7 +93,7 @@ def _check_sampled(policy: Policy, multiplier: float, gradients: Cost, place: st
     holds(spare, f"{place}, noise_multiplier", f"no more than epsilon {promised} takes", f"{whole:.3f}")
 
 
-def _check_joint(policy: Policy, costs: list[Cost], place: str, of_a_record: Callable[[], float]) -> None:
+def _check_joint(policy: Policy, costs: list[Cost], place: str, of_a_record: float) -> None:
     privacy, steps = policy.config["privacy"], steps_of_a_round(policy)
     released, gradients = costs
     delta, passes = privacy["delta"], policy.rounds * steps
@@ -106,7 +101,7 @@ def _check_joint(policy: Policy, costs: list[Cost], place: str, of_a_record: Cal
     _enough(f"{place}, epsilon of gradients", phone / math.sqrt(steps), gradients[2], delta)
     _enough(f"{place}, noise_multiplier", phone / math.sqrt(passes), _of_phone(privacy), delta)
     if privacy["mechanism"] == "paper":
-        of_steps, of_record = privacy["epsilon"] * steps, of_a_record() * steps
+        of_steps, of_record = privacy["epsilon"] * steps, of_a_record * steps
         same(
             f"{place}, cost of features", ("paper", "coordinate", of_steps, 0.0, of_record, None, 1.0, steps), released
         )

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from app.customer.mec import Mec
 from app.customer.task import TaskConfig
 from app.customer.wire import FeatureRelease
-from app.learning.config import TrainConfig
 from app.protocol.errors import ProtocolError
 from app.protocol.fixed_point import MODEL_DTYPE
 from app.protocol.policy import Policy
@@ -22,7 +21,7 @@ from app.protocol.tensors import unpack
 if TYPE_CHECKING:
     from torch import nn
 
-    from app.learning.models import Head, SplitModel
+    from app.learning.models import SplitModel
 
 ModelFactory = Callable[[Policy, bytes], "SplitModel"]
 """From a policy and the bytes of its frozen part to the split model with the frozen part loaded."""
@@ -53,7 +52,7 @@ class HeadTrainer(Protocol):
     """
 
     def step(self, release: FeatureRelease) -> tuple[npt.NDArray[np.float32], float]:
-        """Take a step on a batch, and return what `HeadSteps.step` does."""
+        """Take a step on a batch, and return what `app.customer.joint.HeadSteps.step` does."""
 
     def end(self) -> npt.NDArray[np.float32]:
         """Return the head's weights, see `app.learning.weights.get_vector`, once no step is to follow."""
@@ -79,68 +78,6 @@ class MecServer(Protocol):
 
     def forget(self, key: str) -> None:
         """Delete a release, once its task is over."""
-
-
-class HeadSteps:
-    """A head that learns from one release after another, and tells the phone which way each feature should move.
-
-    Implements `HeadTrainer`.
-
-    Parameters
-    ----------
-    head : Head
-        With the global weights; it is changed.
-    train : TrainConfig
-        Learning rate and momentum.
-    width, classes : int
-        Features of a record, and classes.
-    """
-
-    def __init__(self, head: Head, train: TrainConfig, width: int, classes: int) -> None:
-        import torch
-
-        from app.learning.training import check
-
-        check(train)
-        self._head, self._width, self._classes = head, width, classes
-        self._optimiser = torch.optim.SGD(head.parameters(), lr=train.learning_rate, momentum=train.momentum)
-
-    def step(self, release: FeatureRelease) -> tuple[npt.NDArray[np.float32], float]:
-        """Take a step on a batch.
-
-        Returns
-        -------
-        gradient : numpy.ndarray of float32
-            Of the batch's mean loss by the released features, before the step; their shape.
-        loss : float
-            That loss.
-
-        Raises
-        ------
-        ProtocolError
-            If the release is empty, or not of the task's features and classes.
-        """
-        import torch
-
-        if (
-            not len(release.labels)
-            or release.values.shape[1] != self._width
-            or release.labels.max(initial=0) >= self._classes
-        ):
-            raise ProtocolError("the released features, or their labels, are not the task's")
-        features = torch.from_numpy(release.features).requires_grad_(True)
-        self._optimiser.zero_grad()
-        loss = self._head.loss(features, torch.from_numpy(release.labels))
-        torch.autograd.backward(loss)
-        self._optimiser.step()
-        gradient: npt.NDArray[np.float32] = features.grad.numpy()  # type: ignore[union-attr]
-        return gradient, float(loss.detach())
-
-    def end(self) -> npt.NDArray[np.float32]:
-        """Return the head's weights, shape (its parameters,)."""
-        from app.learning.weights import get_vector
-
-        return get_vector(self._head)
 
 
 class InProcessMec:
@@ -178,6 +115,8 @@ class InProcessMec:
 
     def begin(self, job: Job) -> HeadTrainer:
         """Begin joint training; see `MecServer.begin`. Raises `ProtocolError` if the job is none."""
+        from app.customer.joint import HeadSteps
+
         rules = Policy.from_bytes(job.policy)
         model = global_model(self._split_model(rules, job.frozen), rules, job.model)
         task = TaskConfig.of(rules)

@@ -12,7 +12,6 @@ through: its own derivative would bring the batch's other records into a record'
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,15 +21,70 @@ from torch import Tensor, nn
 from app.customer.wire import FeatureRelease
 from app.learning.config import TrainConfig
 from app.learning.data import Dataset
+from app.learning.models import Head
+from app.learning.models import Phone as Extractor
+from app.learning.training import check
+from app.learning.weights import get_vector
 from app.privacy.mechanism import Mechanism
 from app.privacy.rounds import RoundProtection
-
-if TYPE_CHECKING:
-    from app.learning.models import Phone as Extractor
+from app.protocol.errors import ProtocolError
 
 Step = Callable[[FeatureRelease], tuple[npt.NDArray[np.float32], float]]
-"""What the MEC server does with a batch, see `app.customer.job.HeadSteps.step`."""
-_AT_ONCE = 64
+"""What the MEC server does with a batch, see `HeadSteps.step`."""
+
+
+class HeadSteps:
+    """A head that learns from one release after another, and tells the phone which way each feature should move.
+
+    Implements `app.customer.job.HeadTrainer`.
+
+    Parameters
+    ----------
+    head : Head
+        With the global weights; it is changed.
+    train : TrainConfig
+        Learning rate and momentum.
+    width, classes : int
+        Features of a record, and classes.
+    """
+
+    def __init__(self, head: Head, train: TrainConfig, width: int, classes: int) -> None:
+        check(train)
+        self._head, self._width, self._classes = head, width, classes
+        self._optimiser = torch.optim.SGD(head.parameters(), lr=train.learning_rate, momentum=train.momentum)
+
+    def step(self, release: FeatureRelease) -> tuple[npt.NDArray[np.float32], float]:
+        """Take a step on a batch.
+
+        Returns
+        -------
+        gradient : numpy.ndarray of float32
+            Of the batch's mean loss by the released features, before the step; their shape.
+        loss : float
+            That loss.
+
+        Raises
+        ------
+        ProtocolError
+            If the release is empty, or not of the task's features and classes.
+        """
+        if (
+            not len(release.labels)
+            or release.values.shape[1] != self._width
+            or release.labels.max(initial=0) >= self._classes
+        ):
+            raise ProtocolError("the released features, or their labels, are not the task's")
+        features = torch.from_numpy(release.features).requires_grad_(True)
+        self._optimiser.zero_grad()
+        loss = self._head.loss(features, torch.from_numpy(release.labels))
+        torch.autograd.backward(loss)
+        self._optimiser.step()
+        assert features.grad is not None
+        return features.grad.numpy(), float(loss.detach())
+
+    def end(self) -> npt.NDArray[np.float32]:
+        """Return the head's weights, shape (its parameters,)."""
+        return get_vector(self._head)
 
 
 class PhoneSteps:
@@ -69,9 +123,7 @@ class PhoneSteps:
         seed : int
             Order of the records.
         """
-        records = torch.cat(
-            [self._extractor.prepare(data.inputs[at : at + _AT_ONCE]) for at in range(0, len(data), _AT_ONCE)]
-        )
+        records = self._extractor.prepare(data.inputs)
         size = min(self._protection.config.batch_size, len(data))
         update = self._update(size)
         generator, total = torch.Generator().manual_seed(seed), 0.0

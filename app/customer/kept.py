@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save
 
-from app.durable import write_privately
-from app.protocol.errors import ProtocolError, StoreError
+from app.durable import read_if_whole, write_privately
+from app.protocol.errors import ProtocolError
 from app.protocol.tensors import read_tensors
 
-_log = logging.getLogger(__name__)
 _SUFFIX = ".safetensors"
 
 
@@ -58,21 +56,18 @@ class KeptUpdates:
 
     def get(self, task: bytes, asked: bytes) -> tuple[npt.NDArray[np.float64], float] | None:
         """Return a task's update and its loss; None if the last one is not of what was asked, or not whole."""
-        path = self._path(task)
-        try:
-            tensors = read_tensors(path.read_bytes(), "a kept update")
-            if set(tensors) != {"asked", "delta", "loss"}:
-                raise ProtocolError("a kept update holds asked, delta and loss")
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StoreError(f"cannot read {path}: {error.strerror}") from error
-        except ProtocolError as error:
-            _log.warning("%s is damaged and taken as lost: %s", path, error)
-            return None
-        if tensors["asked"].tobytes() != asked:
-            return None
-        return tensors["delta"], float(tensors["loss"][0])
+        found = read_if_whole(self._path(task), _read)
+        return None if found is None or found[0] != asked else found[1:]
 
     def _path(self, task: bytes) -> Path:
         return self._folder / (task.hex() + _SUFFIX)
+
+
+def _read(data: bytes) -> tuple[bytes, npt.NDArray[np.float64], float]:
+    tensors = read_tensors(data, "a kept update")
+    if set(tensors) != {"asked", "delta", "loss"}:
+        raise ProtocolError("a kept update holds asked, delta and loss")
+    asked, delta, loss = (tensors[name] for name in ("asked", "delta", "loss"))
+    if delta.dtype != np.float64 or delta.ndim != 1 or loss.dtype != np.float64 or loss.shape != (1,):
+        raise ProtocolError("a kept update is a vector and a number of float64")
+    return asked.tobytes(), delta, float(loss[0])

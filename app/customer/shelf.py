@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from app.customer.cipher import Cipher
 from app.customer.wire import FeatureRelease
-from app.durable import write_privately
+from app.durable import read_if_whole, write_privately
 from app.protocol.errors import ProtocolError, StoreError
 
-_log = logging.getLogger(__name__)
 _SUFFIX = ".safetensors"
 
 
@@ -71,16 +69,11 @@ class Shelf:
         if self._folder is None:
             return None
         path = self.path(key)
-        try:
-            data = path.read_bytes()
+
+        def read(data: bytes) -> FeatureRelease:
             release = FeatureRelease.from_bytes(self._cipher.open(data, path.name) if self._cipher else data)
             if release.key != key:
                 raise ProtocolError("it is a release under another key")
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StoreError(f"cannot read {path}: {error.strerror}") from error
-        except ProtocolError as error:
-            _log.warning("%s is damaged and taken as lost: %s", path, error)
-            return None
-        return release
+            return release
+
+        return read_if_whole(path, read)

@@ -68,7 +68,7 @@ ONCE = Exposure()
 
 
 def by_rounds(config: PrivacyConfig, exposure: Exposure) -> bool:
-    """Tell whether every round of a task lets something new of the records out, or nothing is promised anyway."""
+    """Tell whether every round of a task lets something new of the records out."""
     return exposure.joint or config.mechanism == "dp_sgd"
 
 
@@ -112,11 +112,6 @@ def round_costs(config: PrivacyConfig, exposure: Exposure, features: PrivacyCost
     if config.mechanism == "dp_sgd":
         return (dp_sgd_cost(multiplier, config.sampling_rate, steps, config.delta),)
     return _released(features, steps, config.delta), _phone_part(multiplier, steps, config.delta)
-
-
-def task_costs(config: PrivacyConfig, exposure: Exposure, features: PrivacyCost) -> tuple[PrivacyCost, ...]:
-    """Return what all rounds of a task cost a record; see `round_costs`."""
-    return round_costs(config, exposure, features) * exposure.rounds
 
 
 def require_possible(config: PrivacyConfig, exposure: Exposure) -> None:
