@@ -85,16 +85,20 @@ def test_another_law_of_the_same_spread_is_found() -> None:
 
 @pytest.mark.parametrize("name", PMF)
 def test_opendps_exact_samples_follow_the_same_law(name: str) -> None:
-    """The oracle passes the same test with the same scale: both are the law that the names say (20,000 samples)."""
+    """The oracle passes the same test with the same scale: both are the law that the names say (20,000 samples).
+
+    Not at a scale of 12: there OpenDP 0.14 draws 8 modulo 12 too often or too rarely, and fails in one run of twenty.
+    """
+    scale = 13.0
     dp.enable_features("contrib")
     space = dp.vector_domain(dp.atom_domain(T=int)), dp.l1_distance(T=int)
     if name == "gaussian":
         space = space[0], dp.l2_distance(T=float)
     make = dp.m.make_laplace if name == "laplace" else dp.m.make_gaussian
-    oracle = np.array(make(*space, scale=SCALE)([0] * 20_000))
-    assert follows(oracle, name)
-    assert not follows(oracle, name, SCALE * 1.2)
-    ours = DRAW[name](SCALE, (20_000,), InsecureSeededRandom("beside", name))
+    oracle = np.array(make(*space, scale=scale)([0] * 20_000))
+    assert follows(oracle, name, scale)
+    assert not follows(oracle, name, scale * 1.2)
+    ours = DRAW[name](scale, (20_000,), InsecureSeededRandom("beside", name))
     edges = np.quantile(ours, np.linspace(0.02, 0.98, 30))
     here, there = (np.searchsorted(np.sort(x), edges, side="right") / 20_000 for x in (ours, oracle))
     assert np.abs(here - there).max() < 0.03  # Kolmogorov and Smirnov: more in 1 of 10**7 runs
